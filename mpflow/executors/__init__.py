@@ -1,0 +1,34 @@
+"""Where units run: in this thread, in threads, on processes of our own, or on a Dask cluster."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mpflow.executors.port import get_executor as get_executor
+    from mpflow.executors.processes import ProcessExecutor as ProcessExecutor
+    from mpflow.executors.sync import SyncExecutor as SyncExecutor
+    from mpflow.executors.threads import ThreadExecutor as ThreadExecutor
+
+_HOMES = {
+    "ProcessExecutor": "mpflow.executors.processes",
+    "SyncExecutor": "mpflow.executors.sync",
+    "ThreadExecutor": "mpflow.executors.threads",
+    "get_executor": "mpflow.executors.port",
+}
+
+__all__ = ["ProcessExecutor", "SyncExecutor", "ThreadExecutor", "get_executor"]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'mpflow.executors' has no attribute {name!r}")
+    import importlib
+
+    value: object = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

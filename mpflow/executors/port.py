@@ -1,0 +1,135 @@
+"""The port between the coordinator and whatever runs task bodies.
+
+Owns the values that cross it (`Body`, `Input`, `Job`) and the protocol an executor keeps. What
+an executor does with a job is its own affair; what it answers is always an event of the
+scheduler's.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, NamedTuple, Protocol, cast, runtime_checkable
+
+from mpflow.engine.messages import Event
+from mpflow.engine.sealed import Sealed
+
+LIVE: Final = 0
+"""An input's value is an ordinary Python object."""
+SEALED: Final = 1
+"""An input's value is bytes: the pickle of the value meant."""
+MANY: Final = 2
+"""An input's value is a sequence of (kind, value) pairs, which the body receives as one list."""
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """What is the same for all attempts of one node."""
+
+    run: Callable[..., object]
+    name: str
+    slug: str
+    constants: Mapping[str, object]
+    """Arguments known when the flow was built."""
+    tags: tuple[str, ...] = ()
+    timeout: float | None = None
+    """Seconds that one attempt may take, from the start of the body."""
+    log_stdout: bool = False
+    mapped: bool = False
+
+
+class Input(NamedTuple):
+    """One argument that comes from an upstream task."""
+
+    key: str
+    kind: int
+    value: object
+
+
+class Job(NamedTuple):
+    """One attempt to be made."""
+
+    unit: int
+    attempt: int
+    node: int
+    """Position of its `Body` among those the executor was opened with."""
+    index: int
+    """Map index; -1 where the node is not mapped."""
+    run_count: int
+    inputs: Sequence[Input] = ()
+    extra: Mapping[str, object] | None = None
+    """Context keys of this attempt alone."""
+
+
+@runtime_checkable
+class Executor(Protocol):
+    """Runs jobs somewhere; a structural protocol, so nothing needs to derive from it."""
+
+    kills: bool
+    """Whether it can stop a body that is running."""
+
+    def open(self, bodies: Sequence[Body], context: Mapping[str, object]) -> int:
+        """Make ready for one run and return how many attempts may be in flight.
+
+        Raises PayloadError, naming the key, if a value of `context` cannot travel.
+        """
+
+    def submit(self, jobs: Sequence[Job]) -> None:
+        """Take jobs on, without waiting for any."""
+
+    def wait(self, timeout: float | None) -> list[Event]:
+        """Return what happened, waiting at most `timeout` seconds (None: until something does)."""
+
+    def kill(self, unit: int, attempt: int, why: str) -> None:
+        """Stop an attempt if that is possible; its end is reported like any other."""
+
+    def wake(self) -> None:
+        """Make a `wait` under way return; may be called from any thread or signal handler."""
+
+    def close(self) -> None:
+        """End the run: ask, wait briefly, kill. May be called twice and never waits for a body."""
+
+
+_NAMED = {
+    "sync": ("mpflow.executors.sync", "SyncExecutor"),
+    "threads": ("mpflow.executors.threads", "ThreadExecutor"),
+    "processes": ("mpflow.executors.processes", "ProcessExecutor"),
+}
+
+
+def get_executor(executor: object, *, max_workers: int | None = None) -> Executor:
+    """Return the executor that a name or an instance stands for.
+
+    `max_workers` applies to names only. Raises ValueError for an unknown name and TypeError for
+    an object without an executor's methods.
+    """
+    if isinstance(executor, str):
+        if executor not in _NAMED:
+            close = difflib.get_close_matches(executor, _NAMED, 1)
+            hint = f"did you mean {close[0]!r}? " if close else ""
+            raise ValueError(
+                f"unknown executor {executor!r}; {hint}The names are {', '.join(map(repr, _NAMED))}; "
+                "anything else is passed as an instance"
+            )
+        module, name = _NAMED[executor]
+        make = getattr(importlib.import_module(module), name)
+        if max_workers is None or executor == "sync":
+            return cast(Executor, make())
+        return cast(Executor, make(max_workers=max_workers))
+    if isinstance(executor, type) or not isinstance(executor, Executor):
+        what = f"the class {executor.__name__}" if isinstance(executor, type) else f"an object of type {type(executor).__name__}"
+        raise TypeError(
+            f"executor is {what}; pass one of {', '.join(map(repr, _NAMED))} or an instance such as ProcessExecutor(max_workers=4)"
+        )
+    return executor
+
+
+def live(kind: int, value: object) -> object:
+    """Open an input for an executor that shares memory with the coordinator."""
+    if kind == SEALED:
+        return Sealed(cast(bytes, value)).open()
+    if kind == MANY:
+        return [live(inner, part) for inner, part in cast("Sequence[tuple[int, object]]", value)]
+    return value

@@ -1,0 +1,57 @@
+"""One attempt: call a body inside its context and say how it ended.
+
+Owns the meaning of return, signal and exception. Every executor runs bodies through here,
+in whatever process or thread it keeps; nothing here knows which.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from mpflow._context import context
+from mpflow.engine.signals import Signal
+from mpflow.engine.state import Failed, State, Success
+
+_RETURNED = "Task run succeeded."
+
+
+def perform(
+    run: Callable[..., object],
+    inputs: Mapping[str, object],
+    values: dict[str, object],
+    *,
+    through: tuple[type[BaseException], ...] = (),
+) -> State:
+    """Call `run(**inputs)` with the context exactly `values`; return the state it ends in.
+
+    A signal raised at any depth becomes its own state, any other exception a `Failed` that
+    holds it as its result. Exceptions of the types in `through` are raised instead.
+    """
+    with context.scope(values):
+        try:
+            return Success(_RETURNED, run(**inputs))
+        except Signal as signal:
+            if through and isinstance(signal, through):
+                raise
+            return signal.state
+        # The body is the user's code: whatever it raises, SystemExit included, is its outcome.
+        except BaseException as error:
+            if through and isinstance(error, through):
+                raise
+            return failure(error)
+
+
+def failure(error: BaseException) -> Failed:
+    """Wrap an exception as the state of the attempt it ended."""
+    return Failed(describe(error), error)
+
+
+def describe(error: BaseException) -> str:
+    """Name an exception's type and text, also when its `__str__` is itself broken."""
+    kind = type(error).__name__
+    try:
+        text = str(error)
+    # str() of a user's exception runs the user's __str__.
+    except Exception:
+        text = "(its text cannot be shown: __str__ raised)"
+    return f"{kind}: {text}" if text else kind
