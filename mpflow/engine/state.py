@@ -101,6 +101,12 @@ class State:
         self._result = value
 
     @property
+    def sealed(self) -> Sealed | None:
+        """The result as it travelled, while nobody has looked at it; else None."""
+        value = self._result
+        return value if isinstance(value, Sealed) else None
+
+    @property
     def context(self) -> Mapping[str, Any]:
         """The context the attempt received, read-only; empty where no attempt ran."""
         held = self._context
