@@ -15,7 +15,7 @@ __all__ = ["Context", "context", "date_keys"]
 
 # Never changed in place: a write puts a changed copy there. So threads and asyncio tasks that inherit a layer do not see
 # each other's writes, and leaving a block is putting the old dict back.
-_values: ContextVar[dict[str, Any]] = ContextVar("mpflow.context", default={})
+_values: ContextVar[dict[str, Any]] = ContextVar("mpflow.context", default={})  # noqa: B039 - see above
 
 
 class _Scope:
@@ -90,7 +90,9 @@ class Context(MutableMapping[str, Any]):
             return self[name]
         except KeyError:
             raise AttributeError(
-                f"context has no {name!r} here; context.get({name!r}) gives None where it may be missing", name=name, obj=self
+                f"context has no {name!r} here; context.get({name!r}) gives None where it may be missing",
+                name=name,
+                obj=self,
             ) from None
 
     def __setattr__(self, name: str, value: Any) -> None:

@@ -24,7 +24,7 @@ class MpflowError(Exception):
     """The root: catching it catches everything mpflow raises on its own account."""
 
 
-class EngineBug(MpflowError):
+class EngineBug(MpflowError):  # noqa: N818 - says what happened better than an Error would
     """mpflow contradicted itself. Never the flow's fault; the text carries what a report needs."""
 
 
@@ -36,11 +36,11 @@ class PayloadError(MpflowError, TypeError):
     """Something that must travel between processes cannot be pickled or unpickled."""
 
 
-class WorkersUnavailable(MpflowError, RuntimeError):
+class WorkersUnavailable(MpflowError, RuntimeError):  # noqa: N818 - says what happened better than an Error would
     """Worker processes cannot be started, or die before they can take work."""
 
 
-class WorkerCrashed(MpflowError, RuntimeError):
+class WorkerCrashed(MpflowError, RuntimeError):  # noqa: N818 - says what happened better than an Error would
     """A worker process ended while it ran a task.
 
     `exitcode` is what the process exited with, `signal` the number of the signal that killed it, `rss` its last seen
@@ -56,7 +56,7 @@ class WorkerCrashed(MpflowError, RuntimeError):
         self.rss = rss
 
 
-class MemoryLimitExceeded(MpflowError, MemoryError):
+class MemoryLimitExceeded(MpflowError, MemoryError):  # noqa: N818 - says what happened better than an Error would
     """A worker used more memory than it was allowed and was stopped.
 
     `rss` is what it used and `limit` what it was allowed, in bytes; None where unknown.

@@ -45,7 +45,10 @@ class Trigger(Protocol):
     """A trigger that can decide from counts alone."""
 
     __name__: str
-    counted: Callable[[Counts], bool]
+
+    @property
+    def counted(self) -> Callable[[Counts], bool]:
+        """The same decision, from counts alone."""
 
     def __call__(self, upstream_states: Mapping[Any, State] | Iterable[State]) -> bool:
         """Return true or raise the signal that tells why not."""
@@ -80,9 +83,8 @@ def _over_counts(decide: Callable[[Counts], bool]) -> Trigger:
     trigger.__name__ = decide.__name__
     trigger.__qualname__ = decide.__qualname__
     trigger.__doc__ = decide.__doc__
-    made = cast(Trigger, trigger)
-    made.counted = decide
-    return made
+    trigger.counted = decide  # type: ignore[attr-defined]  # functions may have attributes
+    return cast(Trigger, trigger)
 
 
 @_over_counts
@@ -99,7 +101,9 @@ def all_successful(counts: Counts) -> bool:
 def all_failed(counts: Counts) -> bool:
     """Every upstream task failed."""
     if counts.failed < counts.total:
-        raise TRIGGERFAIL(f"Trigger all_failed needs every upstream task to fail; {counts.total - counts.failed} of {counts.total} did not.")
+        raise TRIGGERFAIL(
+            f"Trigger all_failed needs every upstream task to fail; {counts.total - counts.failed} of {counts.total} did not."
+        )
     return True
 
 
@@ -186,7 +190,9 @@ class _Some:
         least = 0 if self._at_least is None else _bound(self._at_least, counts.total)
         most = counts.total if self._at_most is None else _bound(self._at_most, counts.total)
         if counts.total and not least <= met <= most:
-            raise TRIGGERFAIL(f"Trigger {self!r} needs {least:g} to {most:g} of {counts.total} upstream tasks {self._sort}; {met} were.")
+            raise TRIGGERFAIL(
+                f"Trigger {self!r} needs {least:g} to {most:g} of {counts.total} upstream tasks {self._sort}; {met} were."
+            )
         return True
 
     def __repr__(self) -> str:

@@ -33,7 +33,7 @@ class Sealed:
     @property
     def size(self) -> int:
         """Bytes held."""
-        return len(self.data) + sum(memoryview(each).nbytes for each in self.buffers or ())  # type: ignore[arg-type]  # Buffer has no type before 3.12
+        return len(self.data) + sum(memoryview(each).nbytes for each in self.buffers or ())  # type: ignore[arg-type,misc]  # Buffer has no type before 3.12
 
     def __repr__(self) -> str:
         return f"<Sealed: {self.size} bytes>"

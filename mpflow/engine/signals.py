@@ -45,13 +45,14 @@ class Signal(BaseException):
     does not know. `state` is the state the signal stands for; its result is the signal itself unless `result` is given.
     """
 
-    _state_cls: ClassVar[type[State]] = State
+    state_type: ClassVar[type[State]] = State
+    """What the signal stands for; a subclass may name another."""
 
     def __init__(self, message: str | None = None, *args: Any, **kwargs: Any) -> None:
         super().__init__(message)
         if not args and "result" not in kwargs:
             kwargs["result"] = self._default_result()
-        self.state = self._state_cls(message, *args, **kwargs)
+        self.state = self.state_type(message, *args, **kwargs)
 
     def _default_result(self) -> Any:
         return self
@@ -68,43 +69,43 @@ def _bare(kind: type[Signal], args: tuple[Any, ...]) -> Signal:
 class FAIL(Signal):
     """The task failed. Retried like any failure."""
 
-    _state_cls = Failed
+    state_type = Failed
 
 
 class TRIGGERFAIL(FAIL):
     """The task's trigger refuses to let it run."""
 
-    _state_cls = TriggerFailed
+    state_type = TriggerFailed
 
 
 class VALIDATIONFAIL(FAIL):
     """The task's result did not pass a check."""
 
-    _state_cls = ValidationFailed
+    state_type = ValidationFailed
 
 
 class SUCCESS(Signal):
     """The task succeeded, early or with another result."""
 
-    _state_cls = Success
+    state_type = Success
 
 
 class SKIP(Signal):
     """The task does not run; what is downstream is skipped too, unless it opts out."""
 
-    _state_cls = Skipped
+    state_type = Skipped
 
 
 class PAUSE(Signal):
     """The task waits until somebody resumes it."""
 
-    _state_cls = Paused
+    state_type = Paused
 
 
 class RETRY(Signal):
     """The task runs again at `start_time` (default now), however often it has been retried."""
 
-    _state_cls = Retrying
+    state_type = Retrying
 
     def __init__(self, message: str | None = None, *args: Any, **kwargs: Any) -> None:
         if len(args) < _RUN_COUNT_AT:
@@ -119,7 +120,7 @@ _RUN_COUNT_AT = 5
 class LOOP(Signal):
     """The task runs again at once, with this signal's result as `context.task_loop_result`."""
 
-    _state_cls = Looped
+    state_type = Looped
 
     def __init__(self, message: str | None = None, *args: Any, **kwargs: Any) -> None:
         if len(args) < _LOOP_COUNT_AT:
@@ -139,15 +140,19 @@ def signal_from_state(state: State) -> type[Signal]:
     """Return the class of signal that stands for a state's type. Raises ValueError if there is none."""
     kinds = list(Signal.__subclasses__())
     for kind in kinds:
-        if kind._state_cls is type(state):
+        if kind.state_type is type(state):
             return kind
         kinds.extend(kind.__subclasses__())
-    raise ValueError(f"no signal stands for {state!r}; signals stand for {', '.join(sorted(kind._state_cls.__name__ for kind in _BUILT_IN.values()))}")
+    known = ", ".join(kind.state_type.__name__ for kind in kinds)
+    raise ValueError(f"no signal stands for {state!r}; there are signals for {known}")
 
 
 _BUILT_IN: dict[str, type[Signal]] = {
     kind.__name__: kind for kind in (Signal, FAIL, TRIGGERFAIL, VALIDATIONFAIL, SUCCESS, SKIP, PAUSE, RETRY, LOOP)
 }
+
+
+_APART = ("message", "result", "context", "cached_inputs")
 
 
 class SignalPayload(NamedTuple):
@@ -170,16 +175,16 @@ def payload_of(signal: Signal) -> SignalPayload:
     """Take a signal apart, so that nothing in the payload refers to it."""
     state = signal.state
     name = next(kind.__name__ for kind in type(signal).__mro__ if _BUILT_IN.get(kind.__name__) is kind)
-    own = state._result is signal  # noqa: SLF001 - a look that does not open a Sealed result
-    extras = {
-        field: getattr(state, field) for field in state._fields if field not in ("message", "result", "context", "cached_inputs")
-    }
+    # Not opened where it is sealed: it only passes through.
+    result = state.sealed_result or state.result
+    own = result is signal
+    extras = {name: getattr(state, name) for name in state._fields if name not in _APART}
     if state.cached_inputs:
         extras["cached_inputs"] = state.cached_inputs
     return SignalPayload(
         name=name,
         message=state.message,
-        result=None if own else state._result,  # noqa: SLF001 - as above
+        result=None if own else result,
         has_result=not own,
         attributes={key: value for key, value in signal.__dict__.items() if key != "state"},
         extras={**extras, **state.__dict__},
@@ -191,7 +196,7 @@ def state_from(payload: SignalPayload) -> State:
     kind = _BUILT_IN[payload.name]
     signal = _bare(kind, (payload.message,))
     signal.__dict__.update(payload.attributes)
-    signal.state = state = kind._state_cls(payload.message, payload.result if payload.has_result else signal)
+    signal.state = state = kind.state_type(payload.message, payload.result if payload.has_result else signal)
     for name, value in payload.extras.items():
         setattr(state, name, value)
     return state

@@ -13,7 +13,7 @@ from contextvars import ContextVar
 from copy import deepcopy
 from datetime import datetime, timezone
 from types import MappingProxyType
-from typing import Any, ClassVar, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from typing_extensions import Self
 
@@ -107,6 +107,11 @@ class State:
         return value if isinstance(value, Sealed) else None
 
     @property
+    def sealed_result(self) -> Sealed | None:
+        """The result's bytes where nobody has looked at it yet, else None; does not open them."""
+        return self._result if isinstance(self._result, Sealed) else None
+
+    @property
     def context(self) -> Mapping[str, Any]:
         """The context the attempt received, read-only; empty where no attempt ran."""
         held = self._context
@@ -142,8 +147,10 @@ class State:
         if self is other:
             return True
         return all(
-            _same(getattr(self, name), getattr(other, name)) for name in self._fields if name not in ("message", "context")
-        ) and _same(self._own(), cast(State, other)._own())
+            _same(getattr(self, name), getattr(other, name))
+            for name in self._fields
+            if name not in ("message", "context")
+        ) and _same(self._own(), other._own())
 
     def __hash__(self) -> int:
         # States are mutable and their data need not be hashable; only the type is sure to agree with equality.
@@ -294,7 +301,12 @@ class _Timed:
 
     __slots__ = ()
 
-    _start_time: datetime | None
+    if TYPE_CHECKING:
+
+        @property
+        def _start_time(self) -> datetime | None: ...
+        @_start_time.setter
+        def _start_time(self, value: datetime | None) -> None: ...
 
     @property
     def start_time(self) -> datetime | None:
@@ -367,7 +379,7 @@ class Retrying(Scheduled):
 
     run_count: int
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - a known order
         self,
         message: str | None = None,
         result: Any = None,
@@ -425,7 +437,7 @@ class Queued(_Timed, _MetaState):
     _extras = ("start_time",)
     color = "#ccb26a"
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - a known order
         self,
         message: str | None = None,
         result: Any = None,
@@ -506,7 +518,7 @@ class Cached(Success):
     hashed_inputs: Mapping[str, str] | None
     _cached_result_expiration: datetime | None
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - a known order
         self,
         message: str | None = None,
         result: Any = None,
@@ -546,7 +558,7 @@ class Mapped(Success):
     _n_map_states: int | None
     _gathered: list[Any] | None
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - a known order
         self,
         message: str | None = None,
         result: Any = None,
@@ -595,6 +607,11 @@ class Mapped(Success):
     def result(self, value: Any) -> None:
         self._result = value
         self._gathered = None
+
+    def children_are(self, n: int, build: Callable[[], Sequence[State | None]]) -> None:
+        """Say how many children there are, and how to get at their states once somebody looks."""
+        self.map_states = build
+        self.n_map_states = n
 
     def _settle(self) -> None:
         super()._settle()
@@ -672,7 +689,7 @@ def _portable(value: Any) -> Any:
         buffers: list[pickle.PickleBuffer] = []
         pickle.loads(pickle.dumps(value, 5, buffer_callback=buffers.append), buffers=buffers)
     # Pickling runs whatever a user's class does in its __reduce__ or __setstate__.
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001
         return f"<{type(value).__name__} that could not be pickled ({type(error).__name__}: {error}): {_shown(value)}>"
     return value
 
@@ -685,7 +702,7 @@ def _shown(value: Any) -> str:
     try:
         return repr(value)[:500]
     # A user's __repr__ may raise too.
-    except Exception:
+    except Exception:  # noqa: BLE001
         return "its repr cannot be shown"
 
 
@@ -705,5 +722,5 @@ def _same(one: Any, other: Any) -> bool:
             answer = answer.all()
         return bool(answer)
     # The __eq__ of a user's class, or of two frames with other labels.
-    except Exception:
+    except Exception:  # noqa: BLE001
         return False
