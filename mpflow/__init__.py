@@ -1,0 +1,95 @@
+"""Flows of Python tasks on all cores of one machine: triggers, signals, mapping, pause and resume, no server.
+
+The names a flow file needs are here. The vocabulary is there at once, the rest is imported when it is first asked for.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import mpflow.engine.signals
+import mpflow.engine.state
+import mpflow.triggers
+from mpflow._context import context
+from mpflow.errors import MpflowError
+
+if TYPE_CHECKING:
+    from mpflow._flow import Flow
+    from mpflow.authoring.decorators import as_task, defaults_from_attrs, flatten, mapped, tags, task, unmapped
+    from mpflow.authoring.edge import Edge
+    from mpflow.authoring.parameter import DateTimeParameter, Parameter
+    from mpflow.authoring.task import Task
+    from mpflow.runtime.debugging import raise_on_exception
+    from mpflow.runtime.logs import get_logger
+    from mpflow.tasks.apply_map import apply_map
+    from mpflow.tasks.control_flow import case, ifelse, merge, switch
+    from mpflow.tasks.pause import pause_task
+    from mpflow.tasks.resource_manager import resource_manager
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "DateTimeParameter": "mpflow.authoring.parameter",
+    "Edge": "mpflow.authoring.edge",
+    "Flow": "mpflow._flow",
+    "Parameter": "mpflow.authoring.parameter",
+    "Task": "mpflow.authoring.task",
+    "apply_map": "mpflow.tasks.apply_map",
+    "as_task": "mpflow.authoring.decorators",
+    "case": "mpflow.tasks.control_flow",
+    "defaults_from_attrs": "mpflow.authoring.decorators",
+    "flatten": "mpflow.authoring.decorators",
+    "get_logger": "mpflow.runtime.logs",
+    "ifelse": "mpflow.tasks.control_flow",
+    "mapped": "mpflow.authoring.decorators",
+    "merge": "mpflow.tasks.control_flow",
+    "pause_task": "mpflow.tasks.pause",
+    "raise_on_exception": "mpflow.runtime.debugging",
+    "resource_manager": "mpflow.tasks.resource_manager",
+    "switch": "mpflow.tasks.control_flow",
+    "tags": "mpflow.authoring.decorators",
+    "task": "mpflow.authoring.decorators",
+    "unmapped": "mpflow.authoring.decorators",
+}
+
+__all__ = [
+    "DateTimeParameter",
+    "Edge",
+    "Flow",
+    "MpflowError",
+    "Parameter",
+    "Task",
+    "__version__",
+    "apply_map",
+    "as_task",
+    "case",
+    "context",
+    "defaults_from_attrs",
+    "flatten",
+    "get_logger",
+    "ifelse",
+    "mapped",
+    "merge",
+    "pause_task",
+    "raise_on_exception",
+    "resource_manager",
+    "switch",
+    "tags",
+    "task",
+    "unmapped",
+]
+
+
+def __getattr__(name: str) -> object:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'mpflow' has no attribute {name!r}")
+    from importlib import import_module
+
+    value: object = getattr(import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(set(__all__) | set(globals()))

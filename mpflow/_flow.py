@@ -1,0 +1,134 @@
+"""The roof: a `Flow` is a `Graph` that can also run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from mpflow._context import context as ambient
+from mpflow.authoring.edge import Edge
+from mpflow.authoring.graph import Graph
+from mpflow.authoring.task import Task
+from mpflow.engine.state import State
+
+StateHandler = Callable[..., "State | None"]
+
+
+class Flow(Graph):
+    """Tasks, the edges between them, and the means to run them.
+
+    ```python
+    with Flow("sum") as flow:
+        total = add(one(), two())
+    state = flow.run(executor="processes")
+    print(state.result[total].result)
+    ```
+
+    `executor` is a name or an instance used by `run` where none is given there. Each of
+    `state_handlers` is called with `(flow, old_state, new_state)` on each change of the flow's
+    state, `on_failure` with `(flow, state)` if it fails; `terminal_state_handler` with `(flow,
+    state, reference_task_states)` and may return another final state. Raises ValueError without
+    a name and TypeError for handlers that cannot be called.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        executor: object = None,
+        tasks: Iterable[Task[Any, Any]] | None = None,
+        edges: Iterable[Edge] | None = None,
+        reference_tasks: Iterable[Task[Any, Any]] | None = None,
+        state_handlers: Iterable[StateHandler] | None = None,
+        on_failure: Callable[..., object] | None = None,
+        terminal_state_handler: StateHandler | None = None,
+        validate: bool | None = None,
+    ) -> None:
+        super().__init__(name, tasks=tasks, edges=edges, reference_tasks=reference_tasks, validate=validate)
+        self.executor = executor
+        self.state_handlers = _checked(state_handlers)
+        if on_failure is not None:
+            self.state_handlers.append(_on_failure(on_failure))
+        if terminal_state_handler is not None and not callable(terminal_state_handler):
+            raise TypeError(f"terminal_state_handler is {terminal_state_handler!r}; pass a callable taking (flow, state, reference_task_states)")
+        self.terminal_state_handler = terminal_state_handler
+
+    def run(
+        self,
+        parameters: Mapping[str, object] | None = None,
+        *,
+        executor: object = None,
+        state: State | None = None,
+        task_states: Mapping[Task[Any, Any], State] | None = None,
+        start_tasks: Iterable[Task[Any, Any]] | None = None,
+        context: Mapping[str, object] | None = None,
+        task_contexts: Mapping[Task[Any, Any], Mapping[str, object]] | None = None,
+        task_runner_state_handlers: Iterable[StateHandler] | None = None,
+        wait_for_retries: bool = True,
+        flow_run_name: str | None = None,
+        keep: str = "all",
+        limits: Mapping[str, float] | None = None,
+        **parameter_values: object,
+    ) -> State:
+        """Run the flow and return its final state, whose `.result` maps every task to its state.
+
+        Parameters are given by name, or in `parameters` where a name is taken. `executor` is
+        `"sync"`, `"threads"`, `"processes"` or an instance. `task_states` are states from an
+        earlier run: finished ones are not run again, `Resume()` lifts a pause. `start_tasks`
+        run without looking at what lies upstream, and nothing else runs but what is behind
+        them. `context` is laid over `mpflow.context`, `task_contexts` over that for single
+        tasks. Each of `task_runner_state_handlers` sees every change of every task's state.
+        With `wait_for_retries=False` the run leaves, as `Running`, when only waiting is left.
+        `keep="references"` drops each result once its last reader has settled, except those of
+        reference tasks. `limits` bounds what tasks with `resources` use at the same time.
+
+        Returns `Running` when only paused work is left. Raises ValueError for an unknown or
+        missing parameter and for a flow that is not sound (a cycle, say), RuntimeError inside
+        the flow's own `with` block, and KeyboardInterrupt, with the state so far as its
+        `.state`, on Ctrl-C.
+        """
+        # Not at the top: building a flow needs none of it.
+        from mpflow.runtime.options import check_options
+        from mpflow.runtime.session import run_graph
+
+        if ambient.get("flow") is self:
+            raise RuntimeError(f"flow {self.name!r} was run inside its own `with` block, before it is complete; move flow.run() out of the block")
+        options = check_options(
+            self,
+            parameters=parameters,
+            executor=executor if executor is not None else self.executor,
+            state=state,
+            task_states=task_states,
+            start_tasks=start_tasks,
+            context=context,
+            task_contexts=task_contexts,
+            task_runner_state_handlers=task_runner_state_handlers,
+            wait_for_retries=wait_for_retries,
+            flow_run_name=flow_run_name,
+            keep=keep,
+            limits=limits,
+            keywords=parameter_values,
+        )
+        return run_graph(
+            self, options, owner=self, handlers=self.state_handlers, terminal_handler=self.terminal_state_handler
+        )
+
+
+def _checked(handlers: Iterable[StateHandler] | None) -> list[StateHandler]:
+    if handlers is None:
+        return []
+    if isinstance(handlers, str) or not isinstance(handlers, Iterable):
+        raise TypeError(f"state_handlers is {handlers!r}; pass a list of callables taking (flow, old_state, new_state)")
+    found = list(handlers)
+    for handler in found:
+        if not callable(handler):
+            raise TypeError(f"state_handlers holds {handler!r}; each must be a callable taking (flow, old_state, new_state)")
+    return found
+
+
+def _on_failure(call: Callable[..., object]) -> StateHandler:
+    def on_failure(flow: object, old: State, new: State) -> None:
+        if new.is_failed():
+            call(flow, new)
+
+    return on_failure

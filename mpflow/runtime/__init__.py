@@ -1,0 +1,1 @@
+"""The imperative shell: the only place where the pure engine meets the outside."""

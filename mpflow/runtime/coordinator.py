@@ -1,0 +1,170 @@
+"""The loop: news from the executor into the scheduler, its commands out to the executor.
+
+Owns the order in which things are done, and no decision. Everything here happens in the thread
+that called `flow.run`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mpflow.engine.messages import (
+    AttemptsEnded,
+    CancelRequested,
+    Command,
+    Event,
+    Finish,
+    Kill,
+    Measure,
+    Measured,
+    Settle,
+    Start,
+    Tick,
+)
+from mpflow.engine.plan import Plan
+from mpflow.engine.scheduler import Scheduler
+from mpflow.engine.state import Failed, Running, State
+from mpflow.errors import EngineBug
+from mpflow.executors.here import attempt
+from mpflow.executors.port import Body, Executor, Job
+from mpflow.runtime.clock import Clock
+from mpflow.runtime.hooks import RunHooks
+from mpflow.runtime.inputs import Inputs
+from mpflow.runtime.interrupts import Interrupts
+from mpflow.runtime.watch import Watch
+from mpflow.worker.perform import describe
+
+GRACE = 2.0
+"""Seconds that running tasks have after the first Ctrl-C."""
+
+
+class Interrupted(Exception):  # noqa: N818  # an outcome, caught by the session alone
+    """The run was stopped by Ctrl-C; `state` is the flow's state so far."""
+
+    def __init__(self, state: State) -> None:
+        super().__init__("interrupted")
+        self.state = state
+
+
+class Coordinator:
+    """Drives one run from its first event to its final state."""
+
+    def __init__(
+        self,
+        *,
+        plan: Plan,
+        scheduler: Scheduler,
+        executor: Executor,
+        bodies: Sequence[Body],
+        base: dict[str, object],
+        hooks: RunHooks,
+        inputs: Inputs,
+        watch: Watch,
+        interrupts: Interrupts,
+        clock: Clock,
+    ) -> None:
+        self._plan, self._scheduler, self._executor = plan, scheduler, executor
+        self._bodies, self._base = bodies, base
+        self._hooks, self._inputs, self._watch = hooks, inputs, watch
+        self._interrupts, self._clock = interrupts, clock
+        self._final: State | None = None
+        self._give_up_at: float | None = None
+
+    def loop(self, first: Sequence[Event]) -> State:
+        """Feed `first`, then whatever happens, until the scheduler says the run is over.
+
+        Raises Interrupted after Ctrl-C, and EngineBug where nothing can move any more although
+        the run is not over.
+        """
+        events: list[Event] = list(first)
+        try:
+            while True:
+                events = self._obey(self._scheduler.handle(events, self._clock.now()))
+                if self._final is not None:
+                    break
+                if not events:
+                    events = self._news()
+        except KeyboardInterrupt:
+            # Raised inside foreign code in this thread, or by a handler that is not ours.
+            if not self._interrupts.count:
+                raise
+            raise Interrupted(self._so_far()) from None
+        if self._interrupts.count:
+            raise Interrupted(self._final)
+        return self._final
+
+    def _so_far(self) -> State:
+        return Running("The run was interrupted; tasks without a finished state did not complete.")
+
+    def _news(self) -> list[Event]:
+        """Wait until something happens, no longer than the next deadline."""
+        now = self._clock.now()
+        deadlines = [at for at in (self._scheduler.next_deadline, self._give_up_at) if at is not None]
+        if not deadlines and not self._scheduler.in_flight:
+            raise EngineBug("nothing is running, nothing is due, and the run is not over")
+        timeout = max(0.0, min(deadlines) - now) if deadlines else None
+        interrupts = self._interrupts
+        if interrupts.count:
+            timeout = self._stopping(now, timeout)
+        if getattr(self._executor, "in_caller_thread", False):
+            interrupts.foreign += 1
+            try:
+                events = self._executor.wait(timeout)
+            finally:
+                interrupts.foreign -= 1
+        else:
+            events = self._executor.wait(timeout)
+        if interrupts.count and self._give_up_at is None:
+            self._give_up_at = self._clock.now() + GRACE
+            events.append(CancelRequested("interrupted"))
+        elif not events:
+            events.append(Tick())
+        return events
+
+    def _stopping(self, now: float, timeout: float | None) -> float | None:
+        """Say how long an interrupted run may still wait; raise when its time is up."""
+        if self._give_up_at is None:
+            return 0.0
+        if self._interrupts.count > 1 or now >= self._give_up_at:
+            raise Interrupted(self._so_far())
+        return timeout
+
+    def _obey(self, commands: list[Command]) -> list[Event]:
+        """Carry out commands in order; return what is known at once."""
+        news: list[Event] = []
+        jobs: list[Job] = []
+        for command in commands:
+            match command:
+                case Start():
+                    self._start(command, jobs, news)
+                case Settle():
+                    self._watch.settled(command.units)
+                case Measure():
+                    news.append(Measured(command.node, self._inputs.measure(command.node)))
+                case Kill():
+                    self._executor.kill(command.unit, command.attempt, command.why)
+                case Finish():
+                    self._final = command.state
+        if jobs:
+            self._executor.submit(jobs)
+        return news
+
+    def _start(self, command: Start, jobs: list[Job], news: list[Event]) -> None:
+        scheduler, inputs, hooks, specs = self._scheduler, self._inputs, self._hooks, self._plan.specs
+        number = command.attempt
+        for uid in command.units:
+            node, index = scheduler.unit(uid)
+            info = scheduler.attempt(uid)
+            # Opening or indexing an upstream result runs the user's code.
+            try:
+                job = Job(uid, number, node, index, info.run_count, inputs.of(node, index), hooks.extra_of(node, info))
+            except Exception as error:
+                lost = Failed(f"an input of task {specs[node].name!r} cannot be taken from its upstream result: {describe(error)}", error)
+                news.append(AttemptsEnded((uid,), (number,), (lost.replace(context=hooks.context_of(uid)),)))
+                continue
+            if specs[node].inline:
+                state = attempt(self._bodies[node], job, self._base)
+                news.append(AttemptsEnded((uid,), (number,), (state,)))
+            else:
+                jobs.append(job)
+

@@ -1,0 +1,99 @@
+"""What the scheduler asks of the shell while it decides: a task's context, its handlers, an opened record."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from mpflow._context import context
+from mpflow.authoring.task import Task
+from mpflow.engine.messages import AttemptInfo
+from mpflow.engine.plan import Unit
+from mpflow.engine.sealed import Sealed
+from mpflow.engine.state import State, Success
+from mpflow.executors.port import Body
+from mpflow.runtime.handlers import ask_handlers
+from mpflow.runtime.interrupts import Interrupts
+from mpflow.worker.attempt_context import attempt_context
+
+
+class RunHooks:
+    """Answers for one run; `bind` tells it the scheduler's side once that exists."""
+
+    def __init__(
+        self,
+        tasks: Sequence[Task[Any, Any]],
+        bodies: Sequence[Body],
+        base: Mapping[str, object],
+        *,
+        task_contexts: Mapping[Task[Any, Any], Mapping[str, object]],
+        run_handlers: Sequence[Callable[..., State | None]],
+        interrupts: Interrupts,
+    ) -> None:
+        self._tasks, self._bodies, self._base = tasks, bodies, base
+        self._task_contexts = task_contexts
+        self._run_handlers = run_handlers
+        self._interrupts = interrupts
+        self._unit: Callable[[int], Unit]
+        self._attempt: Callable[[int], AttemptInfo]
+
+    def bind(self, unit: Callable[[int], Unit], attempt: Callable[[int], AttemptInfo]) -> None:
+        """Take the two questions that only the scheduler can answer."""
+        self._unit, self._attempt = unit, attempt
+
+    def extra_of(self, node: int, info: AttemptInfo) -> Mapping[str, object] | None:
+        """The context keys that this attempt has and most have not."""
+        given = self._task_contexts.get(self._tasks[node]) if self._task_contexts else None
+        if given is None and not info.resume and info.loop_count is None:
+            return None
+        extra = dict(given or {})
+        if info.resume:
+            extra["resume"] = True
+        if info.loop_count is not None:
+            extra["task_loop_count"] = info.loop_count
+            extra["task_loop_result"] = info.loop_result
+        return extra
+
+    def context_of(self, uid: int) -> dict[str, object]:
+        """Build the context of a unit's current attempt."""
+        node, index = self._unit(uid)
+        info = self._attempt(uid)
+        body = self._bodies[node]
+        return attempt_context(
+            self._base,
+            name=body.name,
+            slug=body.slug,
+            tags=body.tags,
+            index=index,
+            run_count=info.run_count,
+            extra=self.extra_of(node, info),
+        )
+
+    @contextlib.contextmanager
+    def around(self, uid: int) -> Iterator[None]:
+        """The task's context, for its trigger; Ctrl-C may stop the trigger."""
+        values = self.context_of(uid)
+        debugging = context.get("raise_on_exception")
+        if debugging:
+            values["raise_on_exception"] = debugging
+        self._interrupts.foreign += 1
+        try:
+            with context.scope(values):
+                yield
+        finally:
+            self._interrupts.foreign -= 1
+
+    def unpack(self, uid: int, packed: object) -> State:
+        """Build the success that an executor reported as bytes; its context is rebuilt on first look."""
+        result = Sealed(packed) if isinstance(packed, bytes) else packed
+        return Success("Task run succeeded.", result, context=lambda: self.context_of(uid))
+
+    def changed(self, uid: int, old: State, new: State) -> State:
+        """Ask the handlers of the task, then those given to the run."""
+        node = self._unit(uid).node
+        task = self._tasks[node]
+        with self.around(uid):
+            what = f"task {self._bodies[node].name!r}"
+            answer = ask_handlers(task, task.state_handlers, old, new, what=what)
+            return ask_handlers(task, self._run_handlers, old, answer, what=what) if self._run_handlers else answer

@@ -1,0 +1,118 @@
+"""What a unit is fed: upstream results, passed on unopened wherever possible.
+
+Owns the opened values that maps hand out element by element. Opens a result only to map over
+it or to flatten it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import chain
+from typing import Any, cast
+
+from mpflow.engine.plan import Link, Plan, TaskSpec
+from mpflow.engine.scheduler import Scheduler
+from mpflow.engine.sealed import Sealed
+from mpflow.engine.state import Failed, State
+from mpflow.executors.port import LIVE, MANY, SEALED, Input, live
+from mpflow.worker.perform import describe
+
+
+class Inputs:
+    """Gathers the arguments of each attempt from the records of what lies upstream."""
+
+    def __init__(self, plan: Plan, scheduler: Scheduler) -> None:
+        self._plan = plan
+        self._scheduler = scheduler
+        self._keyed = tuple(tuple(link for link in spec.links if link.key is not None) for spec in plan.specs)
+        self._elements: dict[Link, Sequence[Any]] = {}
+        """Per link: the opened sequence whose elements or whole are the inputs."""
+
+    def of(self, node: int, index: int) -> Sequence[Input]:
+        """Return the inputs of one unit; raises what opening or indexing a user's object raises."""
+        links = self._keyed[node]
+        if not links:
+            return ()
+        return [Input(cast(str, link.key), *self._value(link, index)) for link in links]
+
+    def _value(self, link: Link, index: int) -> tuple[int, object]:
+        upstream = link.upstream
+        if link.mapped:
+            if not link.flattened and self._fans_out(upstream):
+                return _pair(self._scheduler.record(self._scheduler.uid(upstream, index)))
+            return LIVE, self._opened(link)[index]
+        if link.flattened:
+            return LIVE, self._opened(link)
+        return self._whole(upstream)
+
+    def _fans_out(self, node: int) -> bool:
+        """Whether a node became children rather than failing or skipping as one."""
+        return self._plan.specs[node].mapped and self._scheduler.width(node) is not None
+
+    def _whole(self, node: int) -> tuple[int, object]:
+        if self._fans_out(node):
+            record = self._scheduler.record
+            return MANY, [_pair(record(uid)) for uid in self._scheduler.children(node)]
+        return _pair(self._scheduler.record(node))
+
+    def _opened(self, link: Link) -> Any:
+        value = self._elements.get(link)
+        if value is None:
+            value = live(*self._whole(link.upstream))
+            if link.flattened:
+                value = list(chain.from_iterable(value))
+            self._elements[link] = value
+        return value
+
+    def measure(self, node: int) -> int | State:
+        """Count the children of a mapped node, or say why there can be none.
+
+        Width is the length of the shortest input that is mapped over.
+        """
+        spec = self._plan.specs[node]
+        widths = []
+        for link in spec.links:
+            if not link.mapped:
+                continue
+            try:
+                if not link.flattened and self._fans_out(link.upstream):
+                    widths.append(cast(int, self._scheduler.width(link.upstream)))
+                else:
+                    widths.append(_length(self._opened(link)))
+            # Opening a result and asking its length run the user's code.
+            except Exception as error:
+                return Failed(self._unmappable(spec, link, error), error)
+        return min(widths)
+
+    def _unmappable(self, spec: TaskSpec, link: Link, error: Exception) -> str:
+        upstream = self._plan.specs[link.upstream].name
+        what = "flattened" if link.flattened else "mapped over"
+        return (
+            f"task {spec.name!r} cannot be mapped: the result of {upstream!r} cannot be {what} ({describe(error)}); "
+            "return a list, or mark the argument as unmapped(...)"
+        )
+
+    def forget(self, node: int) -> None:
+        """Let go of the values opened for a node that has settled."""
+        for link in self._plan.specs[node].links:
+            self._elements.pop(link, None)
+
+
+def _length(value: Any) -> int:
+    if not hasattr(value, "__getitem__"):
+        raise TypeError(f"{type(value).__name__!r} object has no elements by index")
+    return len(value)
+
+
+def _pair(record: object) -> tuple[int, object]:
+    """Say how a record's result travels: as the bytes it is, or as an object."""
+    if record is None:
+        return LIVE, None
+    if isinstance(record, State):
+        sealed = record.sealed
+        if sealed is not None and not sealed.buffers:
+            return SEALED, sealed.data
+        return LIVE, record.result
+    if isinstance(record, Sealed):
+        return SEALED, record.data
+    return SEALED, record

@@ -1,0 +1,146 @@
+"""The arguments of `flow.run`, checked once and frozen."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mpflow._context import context as ambient
+from mpflow.authoring.graph import Graph
+from mpflow.authoring.task import Task
+from mpflow.engine.state import State
+
+KEEPS = ("all", "references")
+
+AnyTask = Task[Any, Any]
+StateHandler = Callable[..., "State | None"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOptions:
+    """What one run was asked for; every field has passed its checks."""
+
+    parameters: Mapping[str, object]
+    executor: object
+    max_workers: int | None
+    state: State | None
+    task_states: Mapping[AnyTask, State]
+    start_tasks: Sequence[AnyTask]
+    context: Mapping[str, object]
+    task_contexts: Mapping[AnyTask, Mapping[str, object]]
+    task_runner_state_handlers: Sequence[StateHandler]
+    wait_for_retries: bool
+    flow_run_name: str | None
+    keep: str
+    limits: Mapping[str, float]
+
+
+def check_options(
+    graph: Graph,
+    *,
+    parameters: Mapping[str, object] | None,
+    executor: object,
+    state: State | None,
+    task_states: Mapping[AnyTask, State] | None,
+    start_tasks: Iterable[AnyTask] | None,
+    context: Mapping[str, object] | None,
+    task_contexts: Mapping[AnyTask, Mapping[str, object]] | None,
+    task_runner_state_handlers: Iterable[StateHandler] | None,
+    wait_for_retries: bool,
+    flow_run_name: str | None,
+    keep: str,
+    limits: Mapping[str, float] | None,
+    keywords: Mapping[str, object],
+) -> RunOptions:
+    """Check what `flow.run` was called with; raise ValueError or TypeError for what cannot be meant."""
+    given_states = dict(_mapping(task_states, "task_states"))
+    if state is not None:
+        if not isinstance(state, State):
+            raise TypeError(f"state is {state!r}; pass a State, such as the one an earlier run returned")
+        if isinstance(state.result, Mapping):
+            given_states = {**state.result, **given_states}
+    for task, given in given_states.items():
+        if not isinstance(given, State):
+            raise TypeError(f"task_states has {given!r} for task {task!r}; the values must be States, such as Resume()")
+    contexts = dict(_mapping(task_contexts, "task_contexts"))
+    for task, values in contexts.items():
+        if task not in graph.tasks:
+            raise ValueError(f"task_contexts names {task!r}, which is not in flow {graph.name!r}; use the task that the call in the flow returned")
+        _mapping(values, f"task_contexts[{task!r}]")
+    if keep not in KEEPS:
+        raise ValueError(f"keep is {keep!r}; it must be one of {', '.join(map(repr, KEEPS))}")
+    return RunOptions(
+        parameters=_parameters(graph, _mapping(parameters, "parameters"), keywords, _mapping(context, "context")),
+        executor=executor if executor is not None else os.environ.get("MPFLOW_EXECUTOR", "sync"),
+        max_workers=_workers(os.environ.get("MPFLOW_WORKERS")),
+        state=state,
+        task_states=given_states,
+        start_tasks=tuple(start_tasks or ()),
+        context=dict(_mapping(context, "context")),
+        task_contexts=contexts,
+        task_runner_state_handlers=_handlers(task_runner_state_handlers),
+        wait_for_retries=wait_for_retries,
+        flow_run_name=flow_run_name,
+        keep=keep,
+        limits=_limits(_mapping(limits, "limits")),
+    )
+
+
+def _mapping(value: Mapping[Any, Any] | None, name: str) -> Mapping[Any, Any]:
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{name} is {value!r}; pass a dict")
+    return value
+
+
+def _handlers(handlers: Iterable[StateHandler] | None) -> Sequence[StateHandler]:
+    found = tuple(handlers or ())
+    for handler in found:
+        if not callable(handler):
+            raise TypeError(f"task_runner_state_handlers holds {handler!r}; each must be a callable taking (task, old_state, new_state)")
+    return found
+
+
+def _limits(limits: Mapping[str, float]) -> Mapping[str, float]:
+    for name, limit in limits.items():
+        if isinstance(limit, bool) or not isinstance(limit, (int, float)) or limit <= 0:
+            raise ValueError(f"limits[{name!r}] is {limit!r}; it must be a number above 0")
+    return dict(limits)
+
+
+def _workers(text: str | None) -> int | None:
+    if not text:
+        return None
+    if not text.isdigit() or int(text) < 1:
+        raise ValueError(f"MPFLOW_WORKERS is {text!r}; it must be a whole number of at least 1")
+    return int(text)
+
+
+def _parameters(
+    graph: Graph, given: Mapping[str, object], keywords: Mapping[str, object], context: Mapping[str, object]
+) -> Mapping[str, object]:
+    """Merge the sources of Parameters: the call, then the context, then the defaults."""
+    known = {parameter.name: parameter for parameter in graph.parameters()}
+    called = {**given, **keywords}
+    unknown = [name for name in called if name not in known]
+    if unknown:
+        close = difflib.get_close_matches(str(unknown[0]), known, 1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        has = f"Its parameters are {', '.join(map(repr, sorted(known)))}" if known else "It has no parameters"
+        raise ValueError(f"flow.run got {', '.join(map(repr, unknown))}, neither an argument of run nor a parameter of flow {graph.name!r}; {hint}{has}")
+    merged = {name: parameter.default for name, parameter in known.items() if not parameter.required}
+    around = context.get("parameters", ambient.get("parameters")) or {}
+    if isinstance(around, Mapping):
+        merged.update((name, value) for name, value in around.items() if name in known)
+    merged.update(called)
+    missing = sorted(set(known) - set(merged))
+    if missing:
+        raise ValueError(
+            f"flow {graph.name!r} needs a value for {', '.join(map(repr, missing))}; "
+            f"pass it to run, as in flow.run({missing[0]}=...), or give the Parameter a default"
+        )
+    return merged

@@ -1,0 +1,173 @@
+"""One run from its options to its final state: open what it needs, drive the loop, close in reverse."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
+
+from mpflow._context import context as ambient
+from mpflow.authoring.compile import Compiled, compile_flow
+from mpflow.authoring.graph import Graph
+from mpflow.authoring.task import Task
+from mpflow.engine.messages import Begin, Event, Restored, SlotsChanged
+from mpflow.engine.scheduler import Scheduler
+from mpflow.engine.state import Failed, Mapped, Pending, Running, State
+from mpflow.executors.port import Body, get_executor
+from mpflow.runtime.clock import SystemClock
+from mpflow.runtime.coordinator import Coordinator, Interrupted
+from mpflow.runtime.flow_context import flow_context
+from mpflow.runtime.handlers import ask_handlers
+from mpflow.runtime.hooks import RunHooks
+from mpflow.runtime.inputs import Inputs
+from mpflow.runtime.interrupts import Interrupts
+from mpflow.runtime.options import RunOptions, StateHandler
+from mpflow.runtime.run_names import new_run_id, new_run_name
+from mpflow.runtime.task_states import TaskStates
+from mpflow.runtime.watch import ReleasingWatch, Watch
+
+
+def run_graph(
+    graph: Graph,
+    options: RunOptions,
+    *,
+    owner: object,
+    handlers: Sequence[StateHandler] = (),
+    terminal_handler: Callable[..., State | None] | None = None,
+) -> State:
+    """Run a graph once and return the flow's state, with every task's state as its result.
+
+    `handlers` see the flow's own changes, `terminal_handler` its last one; both are called with
+    `owner`. Raises KeyboardInterrupt, with the state so far as `.state`, when Ctrl-C ends the run.
+    """
+    if options.state is not None and options.state.is_finished():
+        return options.state
+    compiled = compile_flow(graph, options.parameters)
+    clock = SystemClock()
+    what = f"flow {graph.name!r}"
+    base = flow_context(
+        ambient.to_dict(),
+        options.context,
+        flow_name=graph.name,
+        flow_run_id=new_run_id(),
+        flow_run_name=options.flow_run_name or new_run_name(),
+        parameters=options.parameters,
+        now=clock.now(),
+        checkpointing=os.environ.get("MPFLOW_CHECKPOINTING", "").lower() in {"1", "true", "yes", "on"},
+    )
+    started = ask_handlers(owner, handlers, options.state or Pending(), Running("Running flow."), what=what)
+    if not started.is_running():
+        return started
+    final = _drive(compiled, options, base, clock)
+    if terminal_handler is not None:
+        states = {final.result[compiled.tasks[node]] for node in compiled.plan.reference}
+        final = ask_handlers(owner, [_terminal(terminal_handler, states)], started, final, what=what)
+    return ask_handlers(owner, handlers, started, final, what=what)
+
+
+def _terminal(
+    handler: Callable[..., State | None], states: set[State]
+) -> Callable[[object, State, State], State | None]:
+    def ask(owner: object, old: State, new: State) -> State | None:
+        return handler(owner, new, states)
+
+    return ask
+
+
+def _drive(compiled: Compiled, options: RunOptions, base: dict[str, object], clock: SystemClock) -> State:
+    plan = compiled.plan
+    bodies = tuple(
+        Body(
+            run=run,
+            name=spec.name,
+            slug=spec.slug,
+            constants=constants,
+            tags=tuple(sorted(task.tags)),
+            timeout=spec.timeout,
+            log_stdout=task.log_stdout,
+            mapped=spec.mapped,
+        )
+        for spec, task, run, constants in zip(plan.specs, compiled.tasks, compiled.runs, compiled.constants, strict=True)
+    )
+    restored = _restored(compiled, options)
+    start_nodes = _start_nodes(compiled, options)
+    if isinstance(start_nodes, Failed):
+        start_nodes.result = {task: options.task_states.get(task, Pending()) for task in compiled.tasks}
+        return start_nodes
+    executor = get_executor(options.executor, max_workers=options.max_workers)
+    interrupts = Interrupts(executor.wake)
+    hooks = RunHooks(
+        compiled.tasks,
+        bodies,
+        base,
+        task_contexts=options.task_contexts,
+        run_handlers=options.task_runner_state_handlers,
+        interrupts=interrupts,
+    )
+    scheduler = Scheduler(
+        plan,
+        hooks=hooks,
+        start_nodes=start_nodes,
+        wait_for_retries=options.wait_for_retries,
+        limits=options.limits or None,
+    )
+    hooks.bind(scheduler.unit, scheduler.attempt)
+    watch = (ReleasingWatch if options.keep == "references" else Watch)(plan, scheduler)
+    states = TaskStates(compiled.tasks, lambda node: _state_of(scheduler, compiled, node))
+    with contextlib.ExitStack() as stack:
+        stack.callback(executor.close)
+        slots = executor.open(bodies, base)
+        stack.enter_context(interrupts)
+        coordinator = Coordinator(
+            plan=plan,
+            scheduler=scheduler,
+            executor=executor,
+            bodies=bodies,
+            base=base,
+            hooks=hooks,
+            inputs=Inputs(plan, scheduler),
+            watch=watch,
+            interrupts=interrupts,
+            clock=clock,
+        )
+        first: list[Event] = [*restored, SlotsChanged(slots), Begin()]
+        try:
+            final = coordinator.loop(first)
+        except Interrupted as stop:
+            interrupt = KeyboardInterrupt(f"the run was interrupted; {_progress(states)}")
+            interrupt.state = stop.state.replace(result=states)  # type: ignore[attr-defined]  # a promise of ours
+            raise interrupt from None
+    return final.replace(result=states)
+
+
+def _progress(states: TaskStates) -> str:
+    done = sum(state.is_finished() for state in states.values())
+    return f"{done} of {len(states)} tasks had finished"
+
+
+def _state_of(scheduler: Scheduler, compiled: Compiled, node: int) -> State:
+    state = scheduler.state(node)
+    if isinstance(state, Mapped) and scheduler.width(node) is not None:
+        children = scheduler.children(node)
+        return state.replace(n_map_states=len(children), map_states=lambda: [scheduler.state(uid) for uid in children])
+    return state
+
+
+def _restored(compiled: Compiled, options: RunOptions) -> list[Event]:
+    nodes = {task: node for node, task in enumerate(compiled.tasks)}
+    # States of tasks that the flow does not have are ignored, so that one mapping can serve several flows.
+    return [Restored(nodes[task], -1, state) for task, state in options.task_states.items() if task in nodes]
+
+
+def _start_nodes(compiled: Compiled, options: RunOptions) -> frozenset[int] | Failed | None:
+    if not options.start_tasks:
+        return None
+    nodes = {task: node for node, task in enumerate(compiled.tasks)}
+    unknown = [task for task in options.start_tasks if task not in nodes]
+    if unknown:
+        return Failed(
+            f"start_tasks names {unknown[0]!r}, which is not in the flow; use the task that the call in the flow returned",
+            cast(object, None),
+        )
+    return frozenset(nodes[task] for task in options.start_tasks)
