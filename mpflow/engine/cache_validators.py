@@ -57,6 +57,7 @@ class partial_inputs_only:  # noqa: N801 - used like a function
         self._names = _named(validate_on)
 
     def __call__(self, state: Cached, inputs: Mapping[str, Any] | None, parameters: Mapping[str, Any] | None) -> bool:
+        """Say whether the result still holds."""
         if not duration_only(state, inputs, parameters):
             return False
         return self._names is None or _inputs_agree(state, inputs or {}, self._names)
@@ -73,6 +74,7 @@ class partial_parameters_only:  # noqa: N801 - used like a function
         self._names = _named(validate_on)
 
     def __call__(self, state: Cached, inputs: Mapping[str, Any] | None, parameters: Mapping[str, Any] | None) -> bool:
+        """Say whether the result still holds."""
         if not duration_only(state, inputs, parameters):
             return False
         if self._names is None:

@@ -176,7 +176,7 @@ def payload_of(signal: Signal) -> SignalPayload:
     state = signal.state
     name = next(kind.__name__ for kind in type(signal).__mro__ if _BUILT_IN.get(kind.__name__) is kind)
     # Not opened where it is sealed: it only passes through.
-    result = state.sealed_result or state.result
+    result = state.sealed or state.result
     own = result is signal
     extras = {name: getattr(state, name) for name in state._fields if name not in _APART}
     if state.cached_inputs:

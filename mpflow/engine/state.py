@@ -15,9 +15,10 @@ from datetime import datetime, timezone
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from typing_extensions import Self
-
 from mpflow.engine.sealed import Sealed
+
+if TYPE_CHECKING:
+    from typing_extensions import Self  # typing has it from 3.11 on
 
 __all__ = [
     "Cached",
@@ -105,11 +106,6 @@ class State:
         """The result as it travelled, while nobody has looked at it; else None."""
         value = self._result
         return value if isinstance(value, Sealed) else None
-
-    @property
-    def sealed_result(self) -> Sealed | None:
-        """The result's bytes where nobody has looked at it yet, else None; does not open them."""
-        return self._result if isinstance(self._result, Sealed) else None
 
     @property
     def context(self) -> Mapping[str, Any]:
