@@ -1,0 +1,15 @@
+"""W4: what does a task with three parents cost?"""
+
+from __future__ import annotations
+
+from benchmarks.graphs import layers
+from benchmarks.harness import Row, Settings, compare, script
+
+
+def measure(settings: Settings) -> list[Row]:
+    """Twenty rows of a hundred tasks."""
+    return compare("W4 layers", layers(*((5, 40) if settings.quick else (20, 100))), settings)
+
+
+if __name__ == "__main__":
+    script(measure)

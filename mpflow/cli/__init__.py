@@ -1,0 +1,5 @@
+"""The command line: `mpflow run`, `mpflow demo`, `mpflow doctor`."""
+
+from mpflow.cli.commands import main as main
+
+__all__ = ["main"]
