@@ -13,7 +13,7 @@ from contextvars import ContextVar
 from copy import deepcopy
 from datetime import datetime, timezone
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from mpflow.engine.sealed import Sealed
 
@@ -45,7 +45,11 @@ __all__ = [
     "ValidationFailed",
 ]
 
-S = TypeVar("S", bound="State")
+Values: TypeAlias = Mapping[str, Any] | Callable[[], Mapping[str, Any] | None] | None
+"""A context, or how to get at it once somebody looks."""
+
+Children: TypeAlias = Sequence["State | None"] | Callable[[], Sequence["State | None"]] | None
+"""The states of a map's children, or how to get at them once somebody looks."""
 
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
@@ -68,14 +72,14 @@ class State:
 
     message: str | None
     _result: Any
-    _context: Mapping[str, Any] | Callable[[], Mapping[str, Any] | None] | None
+    _context: Values
     _cached_inputs: Mapping[str, Any] | None
 
     def __init__(
         self,
         message: str | None = None,
         result: Any = None,
-        context: Mapping[str, Any] | Callable[[], Mapping[str, Any] | None] | None = None,
+        context: Values = None,
         cached_inputs: Mapping[str, Any] | None = None,
     ) -> None:
         self.message = message
@@ -118,7 +122,7 @@ class State:
         return MappingProxyType(held)
 
     @context.setter
-    def context(self, value: Mapping[str, Any] | Callable[[], Mapping[str, Any] | None] | None) -> None:
+    def context(self, value: Values) -> None:
         self._context = value
 
     @property
@@ -339,7 +343,7 @@ class Scheduled(_Timed, Pending):
         result: Any = None,
         start_time: datetime | None = None,
         cached_inputs: Mapping[str, Any] | None = None,
-        context: Mapping[str, Any] | Callable[[], Mapping[str, Any] | None] | None = None,
+        context: Values = None,
     ) -> None:
         super().__init__(message, result, context, cached_inputs)
         self._start_time = _aware(start_time)
@@ -381,7 +385,7 @@ class Retrying(Scheduled):
         result: Any = None,
         start_time: datetime | None = None,
         cached_inputs: Mapping[str, Any] | None = None,
-        context: Mapping[str, Any] | Callable[[], Mapping[str, Any] | None] | None = None,
+        context: Values = None,
         run_count: int | None = None,
     ) -> None:
         super().__init__(message, result, start_time, cached_inputs, context)
@@ -401,7 +405,7 @@ class _MetaState(State):
         message: str | None = None,
         result: Any = None,
         state: State | None = None,
-        context: Mapping[str, Any] | Callable[[], Mapping[str, Any] | None] | None = None,
+        context: Values = None,
         cached_inputs: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(message, result, context, cached_inputs)
@@ -439,7 +443,7 @@ class Queued(_Timed, _MetaState):
         result: Any = None,
         state: State | None = None,
         start_time: datetime | None = None,
-        context: Mapping[str, Any] | Callable[[], Mapping[str, Any] | None] | None = None,
+        context: Values = None,
         cached_inputs: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(message, result, state, context, cached_inputs)
@@ -485,7 +489,7 @@ class Looped(Finished):
         message: str | None = None,
         result: Any = None,
         loop_count: int | None = None,
-        context: Mapping[str, Any] | Callable[[], Mapping[str, Any] | None] | None = None,
+        context: Values = None,
         cached_inputs: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(message, result, context, cached_inputs)
@@ -521,7 +525,7 @@ class Cached(Success):
         cached_inputs: Mapping[str, Any] | None = None,
         cached_parameters: Mapping[str, Any] | None = None,
         cached_result_expiration: datetime | None = None,
-        context: Mapping[str, Any] | Callable[[], Mapping[str, Any] | None] | None = None,
+        context: Values = None,
         hashed_inputs: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(message, result, context, cached_inputs)
@@ -550,7 +554,7 @@ class Mapped(Success):
     _extras = ("map_states", "n_map_states")
     color = "#1f6fb2"
 
-    _map_states: Sequence[State | None] | Callable[[], Sequence[State | None]] | None
+    _map_states: Children
     _n_map_states: int | None
     _gathered: list[Any] | None
 
@@ -558,8 +562,8 @@ class Mapped(Success):
         self,
         message: str | None = None,
         result: Any = None,
-        map_states: Sequence[State | None] | Callable[[], Sequence[State | None]] | None = None,
-        context: Mapping[str, Any] | Callable[[], Mapping[str, Any] | None] | None = None,
+        map_states: Children = None,
+        context: Values = None,
         cached_inputs: Mapping[str, Any] | None = None,
         n_map_states: int | None = None,
     ) -> None:
@@ -577,7 +581,7 @@ class Mapped(Success):
         return held
 
     @map_states.setter
-    def map_states(self, value: Sequence[State | None] | Callable[[], Sequence[State | None]] | None) -> None:
+    def map_states(self, value: Children) -> None:
         self._map_states = value
         self._gathered = None
 
@@ -603,11 +607,6 @@ class Mapped(Success):
     def result(self, value: Any) -> None:
         self._result = value
         self._gathered = None
-
-    def children_are(self, n: int, build: Callable[[], Sequence[State | None]]) -> None:
-        """Say how many children there are, and how to get at their states once somebody looks."""
-        self.map_states = build
-        self.n_map_states = n
 
     def _settle(self) -> None:
         super()._settle()
@@ -684,8 +683,10 @@ def _portable(value: Any) -> Any:
         # Big arrays stay outside the trial's pickle, uncopied.
         buffers: list[pickle.PickleBuffer] = []
         pickle.loads(pickle.dumps(value, 5, buffer_callback=buffers.append), buffers=buffers)
-    # Pickling runs whatever a user's class does in its __reduce__ or __setstate__.
-    except Exception as error:  # noqa: BLE001
+    except KeyboardInterrupt:
+        raise
+    # Pickling runs whatever a user's class does in its __reduce__ or __setstate__; some exit.
+    except BaseException as error:  # noqa: BLE001
         return f"<{type(value).__name__} that could not be pickled ({type(error).__name__}: {error}): {_shown(value)}>"
     return value
 
