@@ -7,7 +7,7 @@ cost a million objects. An *outcome* is either a State or anything else; anythin
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, TypeAlias
@@ -53,10 +53,15 @@ class CancelRequested:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """How many children a mapped node gets: a number, or the state of a node that could not be measured."""
+    """How many children a mapped node gets: a number, or the state of a node that could not be measured.
+
+    `origins` says, by position of a flattened link from a mapped node, from which upstream child each element came; without it every
+    child sees all of them.
+    """
 
     node: int
     width: int | State
+    origins: Mapping[int, Sequence[int]] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,7 @@ class Unit(NamedTuple):
     """What actually runs: a plain node (index -1) or the child `index` of a mapped one."""
 
     node: int
-    index: int = -1
+    index: int = -1  # type: ignore[assignment]  # hides tuple.index, which nobody wants of a unit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
