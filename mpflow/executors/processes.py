@@ -1,0 +1,592 @@
+"""The adapter from the executor port to the process pool: jobs become orders, reports become outcomes.
+
+Owns what is said about a task that a process boundary hurt. Decides nothing about processes.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import date, datetime, timedelta
+from types import TracebackType
+from typing import Any, Final, Literal, cast
+
+from mpflow.engine.messages import AttemptsEnded, Event, SlotsChanged
+from mpflow.engine.sealed import Sealed
+from mpflow.engine.signals import SignalPayload, state_from
+from mpflow.engine.state import Cancelled, Crashed, Failed, State, TimedOut
+from mpflow.errors import (
+    MemoryLimitExceeded,
+    PayloadError,
+    RemoteError,
+    RemoteTraceback,
+    TaskTimeoutError,
+    WorkerCrashed,
+)
+from mpflow.executors.port import LIVE, SEALED, Body, Job
+from mpflow.pool.pool import Death, Order, Pool
+from mpflow.pool import supervisor as far
+from mpflow.worker import codec, protocol
+from mpflow.worker.attempt_context import attempt_context
+
+_ATTEMPT_SHIFT: Final = 40
+_UNIT_MASK: Final = (1 << _ATTEMPT_SHIFT) - 1
+_CONSTANT_TYPES: Final = (str, int, float, bool, bytes, complex, type(None), date, datetime, timedelta)
+
+
+class _Prepared:
+    """What is sent for one node, encoded once."""
+
+    __slots__ = ("body", "error", "limit_ns", "size", "spec")
+
+    def __init__(self) -> None:
+        self.body = 0
+        self.spec: int | tuple[object, ...] = 0
+        self.limit_ns = 0
+        self.size = 0
+        self.error: PayloadError | None = None
+
+
+class ProcessExecutor:
+    """Runs tasks on worker processes of its own.
+
+    max_workers: processes to run; by default the CPUs this process may use.
+    start_method: "forkserver" (workers are forked from a clean process), "spawn" (each is started afresh) or "fork"
+    (forked from this process, for its big globals; not safe with threads).
+    initializer, initargs: called in each worker before its first task of a run.
+    max_tasks_per_worker: a worker is replaced after so many tasks.
+    memory_limit: bytes, or text such as "4GB", that one worker with its children may occupy.
+    threads_per_task: what numerical libraries may start in each worker; None leaves them alone.
+    preload: modules to import once, before workers are forked.
+    env: environment variables to add in workers.
+
+    As a context manager it keeps its workers from one run to the next. Raises ValueError for arguments out of range.
+    """
+
+    kills = True
+
+    def __init__(
+        self,
+        max_workers: int | None = None,
+        *,
+        start_method: Literal["forkserver", "spawn", "fork"] = "forkserver",
+        initializer: Callable[..., object] | None = None,
+        initargs: Iterable[object] = (),
+        max_tasks_per_worker: int | None = None,
+        memory_limit: int | str | None = None,
+        threads_per_task: int | None = 1,
+        preload: Iterable[str] = (),
+        env: Mapping[str, str] | None = None,
+    ) -> None:
+        if max_workers is not None and (not isinstance(max_workers, int) or max_workers < 1):
+            raise ValueError(f"max_workers is {max_workers!r}; it must be a whole number of at least 1")
+        if start_method not in ("forkserver", "spawn", "fork"):
+            raise ValueError(f"start_method is {start_method!r}; it must be 'forkserver', 'spawn' or 'fork'")
+        if max_tasks_per_worker is not None and max_tasks_per_worker < 1:
+            raise ValueError(f"max_tasks_per_worker is {max_tasks_per_worker!r}; it must be at least 1")
+        self.max_workers = max_workers or usable_cpus()
+        self.start_method = start_method
+        self.memory_limit = None if memory_limit is None else parse_bytes(memory_limit)
+        self._initializer = initializer
+        self._initargs = tuple(initargs)
+        self._max_tasks = max_tasks_per_worker
+        self._threads = threads_per_task
+        self._preload = (preload,) if isinstance(preload, str) else tuple(preload)
+        self._env = dict(env or {})
+        self._pool: Pool | None = None
+        self._keep = False
+        self._running = False
+        self._bodies: Sequence[Body] = ()
+        self._base: Mapping[str, object] = {}
+        self._prepared: dict[int, _Prepared] = {}
+        self._body_ids: dict[int, int | PayloadError] = {}
+        self._failed: list[tuple[int, int, State]] = []
+        self._slots = 0
+        self._trusted: set[str] = set()
+
+    def __repr__(self) -> str:
+        return f"ProcessExecutor(max_workers={self.max_workers})"
+
+    def __enter__(self) -> ProcessExecutor:
+        self._keep = True
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._keep = False
+        self.close()
+
+    # -- one run -------------------------------------------------------------------------------------------------------------
+
+    def open(self, bodies: Sequence[Body], context: Mapping[str, object]) -> int:
+        """Start the workers, or reuse those kept, and tell them about the run; return the slots to begin with.
+
+        Raises PayloadError naming the key if a context value cannot be pickled, WorkersUnavailable if no worker starts.
+        """
+        if self._running:
+            raise RuntimeError(f"{self!r} is in use by another run; give each flow that runs at the same time one of its own")
+        if self._pool is None:
+            self._pool = Pool(
+                self.max_workers,
+                environ=self._environ(),
+                preload=self._preload,
+                memory_limit=self.memory_limit or 0,
+                max_tasks=self._max_tasks or 0,
+                on_log=_log,
+            )
+        self._running = True
+        try:
+            self._bodies = bodies
+            self._base = dict(context)
+            self._pool.begin_run(self._settings(), *_split(self._base))
+        except BaseException:
+            self.close()
+            raise
+        self._slots = self._pool.capacity
+        return self._slots
+
+    def submit(self, jobs: Sequence[Job]) -> None:
+        """Send jobs to the workers; one that cannot be pickled is reported as failed."""
+        orders: list[Order] = []
+        prepared = self._prepared
+        for job in jobs:
+            ready = prepared.get(job.node)
+            if ready is None:
+                ready = prepared[job.node] = self._prepare(job.node)
+            if ready.error is not None:
+                self._refuse(job, ready.error)
+                continue
+            inputs: tuple[tuple[str, bytes | list[bytes]], ...] = ()
+            extra: bytes | None = None
+            size = ready.size
+            if job.inputs or job.extra:
+                try:
+                    inputs, size = self._encode_inputs(job, size)
+                    if job.extra:
+                        extra = codec.encode(dict(job.extra), what=f"task {self._name(job)!r}: its own context")
+                except PayloadError as error:
+                    self._refuse(job, error)
+                    continue
+            orders.append(
+                Order(
+                    (job.attempt << _ATTEMPT_SHIFT) | job.unit,
+                    body=ready.body,
+                    spec=ready.spec,
+                    index=job.index,
+                    run_count=job.run_count,
+                    inputs=inputs,
+                    extra=extra,
+                    size=size,
+                    limit_ns=ready.limit_ns,
+                    note=job.node,
+                )
+            )
+        self._at_work().submit(orders)
+
+    def _refuse(self, job: Job, error: PayloadError) -> None:
+        state = Failed(f"PayloadError: {error}", error)
+        state.context = self._context_of(job.node, job.index, job.run_count, None)
+        self._failed.append((job.unit, job.attempt, state))
+
+    def _name(self, job: Job) -> str:
+        name = self._bodies[job.node].name
+        return name if job.index < 0 else f"{name}[{job.index}]"
+
+    def _encode_inputs(self, job: Job, size: int) -> tuple[tuple[tuple[str, bytes | list[bytes]], ...], int]:
+        encoded: list[tuple[str, bytes | list[bytes]]] = []
+        for key, kind, value in job.inputs:
+            if kind == SEALED:
+                data = cast(bytes, value)
+                encoded.append((key, data))
+                size += len(data)
+            elif kind == LIVE:
+                data = codec.encode(value, what=f"task {self._name(job)!r}: argument {key!r}")
+                encoded.append((key, data))
+                size += len(data)
+            else:
+                parts = [
+                    cast(bytes, part) if inner == SEALED else codec.encode(part, what=f"task {self._name(job)!r}: argument {key!r}")
+                    for inner, part in cast("Sequence[tuple[int, object]]", value)
+                ]
+                encoded.append((key, parts))
+                size += sum(map(len, parts))
+        return tuple(encoded), size
+
+    def _prepare(self, node: int) -> _Prepared:
+        body = self._bodies[node]
+        ready = _Prepared()
+        pool = self._at_work()
+        try:
+            ready.body = self._body_id(body)
+            constants: bytes | None = None
+            if body.constants:
+                constants = self._encode_constants(body)
+                ready.size = len(constants)
+            tags = tuple(str(tag) for tag in body.tags)
+            spec = (ready.body, constants, _plain(body.name), _plain(body.slug), tags, body.log_stdout)
+            ready.spec = pool.teach(spec) if body.mapped else spec
+            if body.mapped:
+                ready.size = 0
+            if body.timeout is not None:
+                ready.limit_ns = max(1, int(body.timeout * 1e9))
+        except PayloadError as error:
+            ready.error = error
+        return ready
+
+    def _encode_constants(self, body: Body) -> bytes:
+        try:
+            return codec.encode(dict(body.constants), what="")
+        except PayloadError:
+            for key, value in body.constants.items():
+                codec.encode(value, what=f"task {body.name!r}: argument {key!r}")
+            raise
+
+    def _body_id(self, body: Body) -> int:
+        known = self._body_ids.get(id(body.run))
+        if known is None:
+            try:
+                known = self._at_work().teach(codec.encode(body.run, what=f"task {body.name!r}: its body"))
+            except PayloadError as error:
+                known = error
+            self._body_ids[id(body.run)] = known
+        if isinstance(known, PayloadError):
+            raise known
+        return known
+
+    def wait(self, timeout: float | None) -> list[Event]:
+        """Return the attempts that have ended, and how many slots there are where that has changed."""
+        pool = self._at_work()
+        failed, self._failed = self._failed, []
+        reports = pool.wait(0 if failed else timeout)
+        if not reports and not failed:
+            return []
+        shift, mask, won = _ATTEMPT_SHIFT, _UNIT_MASK, protocol.WON
+        run, trusted = pool.run, self._trusted
+        units: list[int] = []
+        attempts: list[int] = []
+        outcomes: list[object] = []
+        for unit, attempt, state in failed:
+            units.append(unit)
+            attempts.append(attempt)
+            outcomes.append(state)
+        for order, record in reports:
+            job = order.job
+            units.append(job & mask)
+            attempts.append(job >> shift)
+            if (
+                record[0] == won
+                and (record[9] is None or trusted.issuperset(record[9]))
+                and record[2:6] == (job, run, order.index, order.run_count)
+            ):
+                outcomes.append(record[8])
+            else:
+                outcomes.append(self._outcome(order, record))
+        events: list[Event] = [AttemptsEnded(units, attempts, outcomes)]
+        capacity = pool.capacity
+        if capacity > self._slots * 1.4 or capacity < self._slots * 0.6:
+            self._slots = capacity
+            events.append(SlotsChanged(capacity))
+        return events
+
+    # -- outcomes ------------------------------------------------------------------------------------------------------------
+
+    def _outcome(self, order: Order, record: tuple[Any, ...] | Death) -> object:
+        """The outcome of an attempt that did not end in a plain value."""
+        node = cast(int, order.note)
+        body = self._bodies[node]
+        name = body.name if order.index < 0 else f"{body.name}[{order.index}]"
+        if isinstance(record, Death):
+            state = self._death(name, order, record)
+        elif record[2:6] != (order.job, self._at_work().run, order.index, order.run_count):
+            state = _crashed(f"task {name!r}: its worker answered for another attempt", None)
+        elif record[0] == protocol.WON:
+            try:
+                codec.decode(record[8])
+            # Unpickling a result runs the user's code.
+            except BaseException as error:
+                state = _payload_failure(name, "its result cannot be unpickled in the main process", error)
+            else:
+                self._trusted.update(record[9])
+                return record[8]
+        elif record[0] == protocol.GARBLED:
+            _, _, _, _, _, _, _, _, _, kind, text, trace = record
+            state = _unopened(name, kind, text, trace)
+        else:
+            state = _lost(name, record)
+        state.context = self._context_of(node, order.index, order.run_count, order.extra)
+        return state
+
+    def _context_of(self, node: int, index: int, run_count: int, extra: bytes | None) -> Callable[[], dict[str, object]]:
+        body, base = self._bodies[node], self._base
+
+        def rebuild() -> dict[str, object]:
+            return attempt_context(
+                base,
+                name=body.name,
+                slug=body.slug,
+                tags=body.tags,
+                index=index,
+                run_count=run_count,
+                extra=None if extra is None else cast("dict[str, object]", codec.decode(extra)),
+            )
+
+        return rebuild
+
+    def _death(self, name: str, order: Order, death: Death) -> State:
+        if death.why == far.BY_TIME:
+            limit = order.limit_ns / 1e9
+            text = f"task {name!r} timed out after {limit:g} s and was killed; give it a longer timeout or less to do"
+            return TimedOut(f"TaskTimeoutError: {text}", TaskTimeoutError(text))
+        if death.why == far.BY_MEMORY:
+            text = (
+                f"task {name!r} was killed: its worker used {_megabytes(death.rss)} of memory, more than its memory limit of "
+                f"{_megabytes(self.memory_limit)}; raise memory_limit or work on smaller pieces"
+            )
+            return Crashed(f"MemoryLimitExceeded: {text}", MemoryLimitExceeded(text, rss=death.rss, limit=self.memory_limit))
+        if death.why == far.BY_REQUEST:
+            return Cancelled(f"task {name!r} was stopped: {order.why or 'it was asked for'}")
+        return _crashed(f"task {name!r}: its worker died", death)
+
+    # -- the rest of the port ------------------------------------------------------------------------------------------------
+
+    def kill(self, unit: int, attempt: int, why: str) -> None:
+        """Kill what runs the attempt, its whole process tree."""
+        if self._pool is not None:
+            self._pool.kill((attempt << _ATTEMPT_SHIFT) | unit, why)
+
+    def wake(self) -> None:
+        """Make `wait` return."""
+        if self._pool is not None:
+            self._pool.wake()
+
+    def close(self) -> None:
+        """End the run; the workers too, unless they are kept for the next."""
+        self._running = False
+        pool = self._pool
+        if pool is not None:
+            if self._keep:
+                pool.end_run()
+            else:
+                self._pool = None
+                pool.close()
+        self._bodies, self._base = (), {}
+        self._prepared.clear()
+        self._body_ids.clear()
+        self._failed.clear()
+
+    def _at_work(self) -> Pool:
+        if self._pool is None:
+            raise RuntimeError(f"{self!r} is not open; only a run opens and uses it")
+        return self._pool
+
+    # -- settings ------------------------------------------------------------------------------------------------------------
+
+    def _environ(self) -> dict[str, str]:
+        environ = dict(os.environ)
+        if self._threads is not None:
+            for name in _THREAD_VARIABLES:
+                environ.setdefault(name, str(self._threads))
+        environ.update(self._env)
+        return environ
+
+    def _settings(self) -> bytes:
+        initializer: bytes | None = None
+        if self._initializer is not None:
+            initializer = codec.encode((self._initializer, self._initargs), what="the initializer")
+        try:
+            cwd = os.getcwd()
+        except OSError:
+            cwd = ""
+        return codec.encode(
+            {
+                "path": [entry for entry in sys.path if isinstance(entry, str)],
+                "cwd": cwd,
+                "umask": _umask(),
+                "environ": self._environ(),
+                "max_tasks": self._max_tasks,
+                "initializer": initializer,
+            },
+            what="the settings of the workers",
+        )
+
+
+_THREAD_VARIABLES: Final = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "BLIS_NUM_THREADS",
+)
+
+
+def _split(base: Mapping[str, object]) -> tuple[bytes, bytes | None, bytes]:
+    """Sort the run's context by what attempts may share: what cannot change, what must be made anew, what copying does for."""
+    shared: dict[str, object] = {}
+    copied: dict[str, object] = {}
+    fresh: dict[str, object] = {}
+    for key, value in base.items():
+        if type(value) in _CONSTANT_TYPES:
+            shared[key] = value
+        elif type(value) is dict and all(type(k) is str and type(v) in _CONSTANT_TYPES for k, v in value.items()):
+            copied[key] = value
+        else:
+            fresh[key] = value
+    blob = None
+    if fresh:
+        try:
+            blob = codec.encode(fresh, what="")
+        except PayloadError:
+            for key, value in fresh.items():
+                codec.encode(value, what=f"the context's {key!r}")
+            raise
+    return codec.encode(shared, what="the context"), blob, codec.encode(copied, what="the context")
+
+
+def _plain(text: str) -> str:
+    """An exact str: the wire takes no subclass."""
+    return text if type(text) is str else "".join(text)
+
+
+def _umask() -> int:
+    try:
+        with open("/proc/self/status", "rb") as file:
+            for line in file:
+                if line.startswith(b"Umask:"):
+                    return int(line.split()[1], 8)
+    except OSError:
+        pass
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
+
+
+def usable_cpus() -> int:
+    """CPUs this process may use: its affinity, and the quota of its control group."""
+    count = len(os.sched_getaffinity(0))
+    for path in ("/sys/fs/cgroup/cpu.max", "/sys/fs/cgroup/cpu/cpu.cfs_quota_us"):
+        try:
+            with open(path) as file:
+                words = file.read().split()
+            if path.endswith("us"):
+                with open("/sys/fs/cgroup/cpu/cpu.cfs_period_us") as file:
+                    words.append(file.read())
+            quota, period = float(words[0]), float(words[1])
+        except (OSError, ValueError, IndexError):
+            continue
+        if quota > 0 and period > 0:
+            count = min(count, max(1, round(quota / period)))
+    return max(1, count)
+
+
+def parse_bytes(size: int | str) -> int:
+    """Read a number of bytes, or text such as "500MB" or "4 GiB". Raises ValueError."""
+    if isinstance(size, str):
+        text = size.strip().lower().replace(" ", "")
+        for unit, factor in (("k", 1e3), ("m", 1e6), ("g", 1e9), ("t", 1e12)):
+            for suffix, scale in ((unit + "ib", 1024 ** ("kmgt".index(unit) + 1)), (unit + "b", factor), (unit, factor)):
+                if text.endswith(suffix):
+                    try:
+                        return int(float(text[: -len(suffix)]) * scale)
+                    except ValueError:
+                        raise ValueError(f"memory_limit is {size!r}; write it like '4GB' or '500MiB'") from None
+        if text.endswith("b"):
+            text = text[:-1]
+        if not text.isdigit():
+            raise ValueError(f"memory_limit is {size!r}; write it like '4GB' or '500MiB'")
+        size = int(text)
+    if size <= 0:
+        raise ValueError(f"memory_limit is {size!r}; it must be positive")
+    return size
+
+
+def _megabytes(size: int | None) -> str:
+    return "an unknown amount" if size is None else f"{size / 1e6:.0f} MB"
+
+
+def _crashed(what: str, death: Death | None) -> State:
+    exitcode = number = rss = None
+    text = what
+    if death is not None:
+        rss = death.rss
+        status = death.status
+        if status is None:
+            text += f" ({death.why})" if death.why else " (the process that supervises the workers was killed)"
+        elif os.WIFSIGNALED(status):
+            number = os.WTERMSIG(status)
+            text += f": {_signal_name(number)}"
+            if number == 9:
+                seen = f", last seen using {_megabytes(rss)}" if rss else ""
+                text += f"; possibly out of memory{seen}"
+        else:
+            exitcode = os.WEXITSTATUS(status)
+            text += f": exit code {exitcode}"
+        text += "; run the task in this process (executor='sync') to look into it"
+    return Crashed(f"WorkerCrashed: {text}", WorkerCrashed(text, exitcode=exitcode, signal=number, rss=rss))
+
+
+def _signal_name(number: int) -> str:
+    import signal
+
+    try:
+        return f"{signal.Signals(number).name} (signal {number})"
+    except ValueError:
+        return f"signal {number}"
+
+
+def _payload_failure(name: str, what: str, error: BaseException) -> Failed:
+    failure = PayloadError(f"task {name!r}: {what} ({type(error).__name__}: {_text(error)}); return plain data or a path")
+    failure.__cause__ = error
+    return Failed(f"PayloadError: {failure}", failure)
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)
+    # str() of a user's exception runs the user's __str__.
+    except BaseException:
+        return "(its text cannot be shown: __str__ raised)"
+
+
+def _unopened(name: str, kind: str, text: str, trace: str) -> Failed:
+    failure = PayloadError(
+        f"task {name!r}: its body or an input cannot be unpickled in a worker ({kind}: {text}); make sure that workers can import "
+        "what it needs and that it survives pickle"
+    )
+    failure.__cause__ = RemoteTraceback(trace)
+    return Failed(f"PayloadError: {failure}", failure)
+
+
+def _lost(name: str, record: tuple[Any, ...]) -> State:
+    """Rebuild what an attempt ended in from its pickle, or from the plain words that came with it."""
+    _, _, _, _, _, _, _, _, data, kind, text, trace = record
+    if data is not None:
+        try:
+            carried = codec.decode(data)
+            state = state_from(carried) if isinstance(carried, SignalPayload) else cast(State, carried)
+            if kind:
+                result = state.result
+                if isinstance(result, BaseException) and result.__cause__ is None:
+                    result.__cause__ = RemoteTraceback(trace)
+            return state
+        # Unpickling an exception or a result runs the user's code.
+        except BaseException as error:
+            if not kind:
+                return _payload_failure(name, "the result in its signal cannot be unpickled in the main process", error)
+    if kind == "PayloadError":
+        failure: Exception = PayloadError(f"task {name!r}: {text}")
+        failure.__cause__ = RemoteTraceback(trace)
+        return Failed(f"PayloadError: {failure}", failure)
+    remote = RemoteError(kind, text, trace)
+    remote.__cause__ = RemoteTraceback(trace)
+    return Failed(f"{kind}: {text}" if text else kind, remote)
+
+
+def _log(blob: bytes) -> None:
+    """Handle a worker's log record as if it had been made here."""
+    import logging
+
+    record = logging.makeLogRecord(cast("dict[str, Any]", codec.decode(blob)))
+    logger = logging.getLogger(record.name)
+    if logger.isEnabledFor(record.levelno):
+        logger.handle(record)

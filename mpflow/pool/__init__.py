@@ -1,0 +1,1 @@
+"""Processes that perform jobs, and nothing that knows flows."""

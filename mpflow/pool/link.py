@@ -1,0 +1,259 @@
+"""One worker as the coordinator sees it: its pipes, its shared mapping, and the jobs it has been sent.
+
+Owns descriptors, framing and the queue of orders; decides nothing about which worker gets what.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import os
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Final
+
+from mpflow.worker import protocol
+from mpflow.worker.protocol import BEGUN, CHUNK, LIMIT, MAPPING_SIZE, NEVER, REPORTED, START
+
+_READ_AT_ONCE: Final = 64
+"""Chunks taken from one pipe before others get their turn."""
+
+
+class Order:
+    """One job on its way: what is sent, and where it has got to."""
+
+    __slots__ = ("body", "cost", "extra", "index", "inputs", "job", "limit_ns", "note", "run_count", "seq", "size", "spec", "why")
+
+    def __init__(
+        self,
+        job: int,
+        *,
+        body: int,
+        spec: int | tuple[object, ...],
+        index: int,
+        run_count: int,
+        inputs: tuple[tuple[str, bytes | list[bytes]], ...] = (),
+        extra: bytes | None = None,
+        size: int = 0,
+        limit_ns: int = 0,
+        note: object = None,
+    ) -> None:
+        self.job = job
+        self.note = note
+        """Whatever whoever made the order wants to find on it again."""
+        self.body = body
+        self.spec = spec
+        self.index = index
+        self.run_count = run_count
+        self.inputs = inputs
+        self.extra = extra
+        self.size = size
+        """Bytes of its inputs and constants, near enough."""
+        self.limit_ns = limit_ns
+        self.seq = 0
+        self.cost = 0
+        self.why: str | None = None
+        """Why it is to be killed, once somebody asked for that."""
+
+
+class Link:
+    """The coordinator's end of one worker."""
+
+    __slots__ = (
+        "_down_poll",
+        "_outbox",
+        "_reader",
+        "barred",
+        "cell",
+        "condemned",
+        "down",
+        "far_ends",
+        "last_seq",
+        "load",
+        "mapping",
+        "nonce",
+        "number",
+        "pid",
+        "pidfd",
+        "queue",
+        "retiring",
+        "ring",
+        "run",
+        "seen",
+        "taught",
+        "taken",
+        "up",
+        "was_up",
+    )
+
+    def __init__(self, number: int) -> None:
+        """Make pipes and mapping. Raises OSError where descriptors or memory are not to be had."""
+        opened: list[int] = []
+        try:
+            down_far, self.down = os.pipe2(os.O_CLOEXEC)
+            opened += (down_far, self.down)
+            self.up, up_far = os.pipe2(os.O_CLOEXEC)
+            opened += (self.up, up_far)
+            shared = os.memfd_create("mpflow", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+            opened.append(shared)
+            os.ftruncate(shared, MAPPING_SIZE)
+            self.mapping = mmap.mmap(shared, MAPPING_SIZE)
+        except OSError:
+            for fd in opened:
+                os.close(fd)
+            raise
+        os.set_blocking(self.down, False)
+        os.set_blocking(self.up, False)
+        self.far_ends = (down_far, up_far, shared)
+        self.number = number
+        self.nonce = int.from_bytes(os.urandom(8), "little")
+        view = memoryview(self.mapping)
+        self.cell = view.cast("Q")
+        self.cell[LIMIT] = NEVER
+        self.cell[START] = NEVER
+        self.ring = protocol.RingReader(view)
+        self.seen = 0
+        self.pid = 0
+        self.pidfd = -1
+        self.run = -1
+        self.taught: set[int] = set()
+        self.queue: deque[Order] = deque()
+        self.load = 0
+        self.last_seq = 0
+        self.taken = 0
+        self.barred = False
+        self.retiring = False
+        self.condemned = False
+        self.was_up = False
+        self._reader = protocol.FrameReader(self.nonce)
+        self._outbox: deque[memoryview] = deque()
+
+    # -- sending -------------------------------------------------------------------------------------------------------------
+
+    def release_far_ends(self) -> None:
+        """Close what has been passed on; a pipe ends only when nobody else holds it."""
+        for fd in self.far_ends:
+            os.close(fd)
+        self.far_ends = ()
+
+    def send(self, operations: list[tuple[object, ...]]) -> bool:
+        """Send a batch without waiting; False where part of it still waits for the pipe."""
+        self._outbox.append(memoryview(protocol.frame(self.nonce, operations)))
+        return len(self._outbox) == 1 and self.push()
+
+    def push(self) -> bool:
+        """Write on what waits; True when nothing does."""
+        outbox = self._outbox
+        while outbox:
+            try:
+                written = os.write(self.down, outbox[0])
+            except BlockingIOError:
+                return False
+            except OSError:
+                # It is dying; its death says what was lost.
+                outbox.clear()
+                return True
+            if written == len(outbox[0]):
+                outbox.popleft()
+            else:
+                outbox[0] = outbox[0][written:]
+        return True
+
+    @property
+    def clogged(self) -> bool:
+        """Whether what was sent has not all gone out yet."""
+        return bool(self._outbox)
+
+    # -- receiving -----------------------------------------------------------------------------------------------------------
+
+    def receive(self) -> tuple[list[tuple[Any, ...]], bool]:
+        """Read what the pipe holds and the records it announces; the flag says whether the pipe has ended."""
+        records: list[tuple[Any, ...]] = []
+        ended = False
+        for _ in range(_READ_AT_ONCE):
+            try:
+                data = os.read(self.up, CHUNK)
+            except BlockingIOError:
+                break
+            except OSError:
+                ended = True
+                break
+            if not data:
+                ended = True
+                break
+            try:
+                records += self._reader.feed(data)
+            except protocol.GarbledFrame:
+                self.condemned = True
+                self._reader = protocol.FrameReader(self.nonce)
+            if len(data) < CHUNK:
+                break
+        # The doorbell rang after the records were written.
+        self.seen = self.ring.written
+        return self.ring.take(self.seen) + records, ended
+
+    def peek(self) -> list[tuple[Any, ...]]:
+        """Read records that have not been announced yet.
+
+        Goes only as far as was visible at the look before, so that no record is read before its bytes have arrived.
+        """
+        ready, self.seen = self.seen, self.ring.written
+        return self.ring.take(ready)
+
+    def settle(self, seq: int) -> Order | None:
+        """Take the order that a report is about out of the queue."""
+        queue = self.queue
+        if queue and queue[0].seq == seq:
+            order = queue.popleft()
+            self.load -= order.cost
+            return order
+        for order in queue:
+            if order.seq == seq:
+                queue.remove(order)
+                self.load -= order.cost
+                return order
+        return None
+
+    # -- recall --------------------------------------------------------------------------------------------------------------
+
+    def forbid(self) -> int:
+        """Tell the worker to begin nothing more; return the last job it may still be running."""
+        last = max(self.cell[BEGUN], self.queue[0].seq if self.queue else 0)
+        self.cell[LIMIT] = last
+        self.barred = True
+        return last
+
+    def allow(self) -> None:
+        """Let the worker begin whatever it is sent."""
+        self.cell[LIMIT] = NEVER
+        self.barred = False
+
+    def hand_back(self, accept: Callable[[int], bool]) -> list[Order]:
+        """Take out the queued orders whose numbers are accepted, in order."""
+        handed = [order for order in self.queue if accept(order.seq)]
+        if handed:
+            self.queue = deque(order for order in self.queue if not accept(order.seq))
+            for order in handed:
+                self.load -= order.cost
+        return handed
+
+    @property
+    def running(self) -> Order | None:
+        """The order whose body runs now, as far as the worker has marked it."""
+        begun = self.cell[BEGUN]
+        if begun > self.cell[REPORTED]:
+            for order in self.queue:
+                if order.seq == begun:
+                    return order
+        return None
+
+    def close(self) -> None:
+        """Give every descriptor and the mapping back."""
+        for fd in (self.down, self.up, self.pidfd, *self.far_ends):
+            if fd >= 0:
+                with contextlib.suppress(OSError):
+                    os.close(fd)
+        self.far_ends = ()
+        self.cell.release()
+        self.ring.close()
+        self.mapping.close()

@@ -1,0 +1,717 @@
+"""The pool: what the coordinator's thread knows about its workers, and every decision about who performs which job."""
+
+from __future__ import annotations
+
+import _socket
+import array
+import contextlib
+import errno
+import marshal
+import os
+import select
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final, NamedTuple, cast
+
+from mpflow.errors import WorkersUnavailable
+from mpflow.pool import launch
+from mpflow.pool import supervisor as far
+from mpflow.pool.link import Link, Order
+from mpflow.worker import protocol
+from mpflow.worker.protocol import BEGUN, NEVER, REPORTED, START
+
+BUDGET_NS: Final = 1_000_000
+"""Measured work to keep queued at one worker; a job nobody has measured counts as all of it."""
+DEEPEST: Final = 256
+"""Most jobs queued at one worker."""
+OVERHEAD_NS: Final = 5_000
+"""What a worker spends on a job besides the body."""
+LARGE: Final = 256 * 1024
+"""A job with more bytes than this goes only to a worker that is waiting to read."""
+_PEEK_S: Final = 0.001
+_PEEK_AT_MOST_S: Final = 0.05
+_RECALL_NS: Final = 1_000_000
+"""How long a body must have run before the jobs behind it are fetched back for an idle worker."""
+_GRACE_S: Final = 0.1
+
+
+class Death(NamedTuple):
+    """What became of a job whose worker died under it."""
+
+    why: str | None
+    """The supervisor's reason for a kill (`BY_TIME`, …), else None."""
+    status: int | None
+    """Wait status of the process; None where nobody could collect it."""
+    rss: int | None
+
+
+Report = tuple[Order, "tuple[Any, ...] | Death"]
+
+
+class Statistics(NamedTuple):
+    """A snapshot of what the pool has done."""
+
+    workers: int
+    """Processes that run now."""
+    started: int
+    """Processes ever asked for."""
+    died: int
+    supervisors: int
+    """Supervising processes ever started."""
+    recalls: int
+    queued: int
+    """Jobs that no worker holds."""
+    sent: int
+    """Jobs that workers hold."""
+
+
+class Pool:
+    """Worker processes behind one supervisor, driven from one thread.
+
+    Theory of operation
+    -------------------
+    ::
+
+        coordinator (this thread)          supervisor                workers
+          backlog ─► Link.queue ─ pipe "down" ──────────────────────► job, job, job …
+          reports ◄─ Link.ring ◄─ shared mapping ◄──────────────────── record, record …
+                                ◄ pipe "up" ◄───────────────────────── doorbell, records too large for the ring
+          control socket ─ SPAWN/WATCH/KILL ─► forks, watches, kills ─► …
+                         ◄ SPAWNED/DIED ─────  reaps whole trees ◄──── death
+
+    An `Order` is in exactly one place: in the backlog, in the queue of one link, or reported. Each order sent to a worker
+    has a number there. The worker marks a job as begun, in the shared mapping, before it opens anything of the user's, and
+    as reported after its record is complete. So after a death the pool drains the pipe, then the ring, and then there is at
+    most one job that was begun and not reported: that one is charged. Those behind it never began and go elsewhere.
+
+    A queue is as deep as about a millisecond of measured work, so that a worker need not wait for the coordinator between
+    short jobs and no long job has much behind it. What it has is fetched back when another worker has nothing to do: the
+    coordinator lowers the LIMIT in the shared mapping, lets a moment pass, and looks which job is marked as begun. A worker
+    marks before it reads LIMIT and unmarks what is above it, so whatever is above both numbers will never begin there, even
+    while that worker is deep in C code. It gets nothing new until it has confirmed what it dropped.
+
+    Reports are in memory before the doorbell rings, which a worker does when it runs out of jobs or a millisecond has
+    passed; while one runs a long body the pool looks into the ring by itself, ever more rarely.
+
+    Nothing here waits for a worker: writes that would block stay in the link, and reads take what there is.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        *,
+        environ: Mapping[str, str],
+        preload: Sequence[str] = (),
+        memory_limit: int = 0,
+        max_tasks: int = 0,
+        on_log: Callable[[bytes], None] | None = None,
+    ) -> None:
+        """Start the supervisor and ask it for `size` workers. Raises WorkersUnavailable."""
+        self.size = size
+        self.name = os.urandom(8).hex()
+        self._environ = environ
+        self._preload = preload
+        self._memory_limit = memory_limit
+        self._max_tasks = max_tasks
+        self._on_log = on_log
+        self._links: dict[int, Link] = {}
+        self._by_fd: dict[int, Link] = {}
+        self._backlog: deque[Order] = deque()
+        self._ready: list[Report] = []
+        self._costs: dict[int, int] = {}
+        self._taught: dict[int, object] = {}
+        self._next_id = 1
+        self._next_number = 1
+        self._run = 0
+        self._run_message: tuple[object, ...] | None = None
+        self._stillborn = 0
+        self._lost_supervisors = 0
+        self._died = self._started = self._supervisors = self._recalls = 0
+        self._peek_s = _PEEK_S
+        self._closed = False
+        self._mean_ns = BUDGET_NS
+        self._control: _socket.socket | None = None
+        self._supervisor = 0
+        self._unsent: deque[tuple[bytes, tuple[int, ...], Link | None]] = deque()
+        self._pid = os.getpid()
+        self._epoll = select.epoll()
+        self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._epoll.register(self._bell, select.EPOLLIN)
+        try:
+            self._start()
+        except BaseException:
+            self.close()
+            raise
+
+    # -- life ----------------------------------------------------------------------------------------------------------------
+
+    def _start(self) -> None:
+        self._supervisor, self._control = launch.start_supervisor(
+            environ=self._environ, preload=self._preload, pool=self.name
+        )
+        self._supervisors += 1
+        self._control.setblocking(False)
+        self._epoll.register(self._control.fileno(), select.EPOLLIN)
+        if self._memory_limit:
+            self._tell((far.MEMORY, self._memory_limit))
+        while len(self._links) < self.size:
+            if not self._add_worker():
+                break
+
+    def _add_worker(self) -> bool:
+        try:
+            link = Link(self._next_number)
+        except OSError as error:
+            if any(link.was_up for link in self._links.values()) or error.errno not in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
+                # Fewer workers are better than none.
+                if self._links:
+                    return False
+            if self._links:
+                return False
+            raise WorkersUnavailable(
+                f"no worker can be started: {error}; close descriptors or raise the limit (ulimit -n)"
+            ) from error
+        self._next_number += 1
+        self._started += 1
+        self._links[link.number] = link
+        self._by_fd[link.up] = link
+        self._epoll.register(link.up, select.EPOLLIN)
+        self._tell((far.SPAWN, link.number, link.nonce), link.far_ends, link)
+        if self._run_message is not None:
+            self._begin_on(link)
+        return True
+
+    def close(self) -> None:
+        """End every process of the pool: ask, wait briefly, kill. May be called twice."""
+        if self._closed:
+            return
+        self._closed = True
+        if os.getpid() != self._pid:
+            # A fork of the coordinator: the pool belongs to the other process.
+            return
+        try:
+            self._end_processes()
+        finally:
+            for link in self._links.values():
+                link.close()
+            self._links.clear()
+            self._by_fd.clear()
+            self._backlog.clear()
+            if self._control is not None:
+                self._control.close()
+            self._epoll.close()
+            os.close(self._bell)
+
+    def _end_processes(self) -> None:
+        if not self._supervisor:
+            return
+        idle = not any(link.queue for link in self._links.values())
+        self._tell((far.QUIT, int(_GRACE_S * 1e9) if idle else int(_GRACE_S * 5e8)))
+        for link in self._links.values():
+            # Its end of input is how a worker is asked to leave.
+            os.close(link.down)
+            link.down = -1
+        try:
+            pidfd = os.pidfd_open(self._supervisor)
+        except OSError:
+            launch.bury(self._supervisor)
+            return
+        try:
+            poll = select.poll()
+            poll.register(pidfd, select.POLLIN)
+            if not poll.poll(2000):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(self._supervisor, 9)
+                poll.poll(1000)
+        finally:
+            os.close(pidfd)
+            launch.bury(self._supervisor)
+
+    # -- talking to the supervisor -------------------------------------------------------------------------------------------
+
+    def _tell(self, message: tuple[object, ...], fds: tuple[int, ...] = (), link: Link | None = None) -> None:
+        self._unsent.append((marshal.dumps(message), fds, link))
+        self._push_control()
+
+    def _push_control(self) -> None:
+        control = self._control
+        if control is None:
+            return
+        while self._unsent:
+            data, fds, link = self._unsent[0]
+            try:
+                if fds:
+                    rights = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, array.array("i", fds))]
+                    control.sendmsg([data], rights)
+                else:
+                    control.send(data)
+            except BlockingIOError:
+                self._epoll.modify(control.fileno(), select.EPOLLIN | select.EPOLLOUT)
+                return
+            except OSError:
+                # It has died; reading from the socket will say so.
+                return
+            self._unsent.popleft()
+            if link is not None:
+                link.release_far_ends()
+        if not self._closed:
+            self._epoll.modify(control.fileno(), select.EPOLLIN)
+
+    def _hear(self, events: int) -> None:
+        control = self._control
+        if control is None:
+            return
+        if events & select.EPOLLOUT:
+            self._push_control()
+        while True:
+            try:
+                data = control.recv(far.DATAGRAM)
+            except BlockingIOError:
+                return
+            except OSError:
+                data = b""
+            if not data:
+                self._supervisor_lost()
+                return
+            message = marshal.loads(data)
+            kind = message[0]
+            if kind == far.SPAWNED:
+                link = self._links.get(message[1])
+                if link is not None:
+                    link.pid = message[2]
+                    with contextlib.suppress(OSError):
+                        link.pidfd = os.pidfd_open(link.pid)
+            elif kind == far.DIED:
+                link = self._links.get(message[1])
+                if link is not None:
+                    self._bury(link, Death(message[3], message[2], message[4]))
+            elif kind == far.UNABLE:
+                link = self._links.get(message[1])
+                if link is not None:
+                    self._bury(link, Death(message[2], None, None))
+
+    def _supervisor_lost(self) -> None:
+        """Workers die with their supervisor: charge what ran, start anew."""
+        control, self._control = self._control, None
+        if control is not None:
+            self._epoll.unregister(control.fileno())
+            control.close()
+        self._unsent.clear()
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(self._supervisor, 0)
+        self._supervisor = 0
+        self._lost_supervisors += 1
+        if self._lost_supervisors > 8:
+            raise WorkersUnavailable(
+                "the process that supervises the workers keeps dying before any worker is ready; look for what kills it "
+                "(out of memory, a policy of this machine) or use executor='threads'"
+            )
+        links = list(self._links.values())
+        deadline = time.monotonic() + 2
+        for link in links:
+            self._see_dead(link, deadline)
+        launch.sweep(self.name)
+        for link in links:
+            self._bury(link, Death(None, None, None), replace=False)
+        self._start()
+        self._dispatch()
+
+    def _see_dead(self, link: Link, deadline: float) -> None:
+        """Return when a worker whose supervisor has gone has gone too."""
+        poll = select.poll()
+        poll.register(link.pidfd if link.pidfd >= 0 else link.up, select.POLLIN)
+        while True:
+            ready = poll.poll(max(1, int((deadline - time.monotonic()) * 1000)))
+            if link.pidfd >= 0 or not ready:
+                break
+            # Without its pid, the end of its pipe has to do.
+            records, ended = link.receive()
+            self._take(link, records)
+            if ended or time.monotonic() > deadline:
+                break
+        if link.pidfd >= 0 and not poll.poll(0):
+            with contextlib.suppress(OSError):
+                import signal
+
+                signal.pidfd_send_signal(link.pidfd, signal.SIGKILL)
+            poll.poll(1000)
+
+    # -- runs ----------------------------------------------------------------------------------------------------------------
+
+    def begin_run(self, settings: bytes, shared: bytes, fresh: bytes | None, copied: bytes) -> None:
+        """Tell all workers, and those to come, about a new run."""
+        self._run += 1
+        self._run_message = (protocol.BEGIN_RUN, self._run, settings, shared, fresh, copied)
+        for link in list(self._links.values()):
+            self._begin_on(link)
+
+    def end_run(self) -> None:
+        """Forget the run's jobs; a worker that still performs one is killed."""
+        for order in self._backlog:
+            order.why = "the run is over"
+        self._backlog.clear()
+        for link in list(self._links.values()):
+            if link.queue:
+                link.retiring = True
+                for order in link.queue:
+                    order.why = "the run is over"
+                self._tell((far.KILL, link.number, 0, far.BY_REQUEST))
+        self._ready.clear()
+        forgotten = tuple(self._taught)
+        self._taught.clear()
+        self._costs.clear()
+        if forgotten:
+            for link in self._links.values():
+                link.taught.clear()
+                if not link.retiring:
+                    self._send(link, [(protocol.FORGET, forgotten)])
+        self._run_message = None
+
+    def _begin_on(self, link: Link) -> None:
+        assert self._run_message is not None
+        link.run = self._run
+        self._send(link, [self._run_message])
+
+    @property
+    def run(self) -> int:
+        """The number of the run, as workers echo it."""
+        return self._run
+
+    def teach(self, value: object) -> int:
+        """Keep something that many jobs need, to be sent to each worker once; return what to call it."""
+        known = self._next_id
+        self._next_id += 1
+        self._taught[known] = value
+        return known
+
+    # -- jobs ----------------------------------------------------------------------------------------------------------------
+
+    def submit(self, orders: Iterable[Order]) -> None:
+        """Take orders on and send what workers have room for."""
+        self._backlog.extend(orders)
+        self._dispatch()
+
+    @property
+    def capacity(self) -> int:
+        """How many jobs the pool wants to have, so that no worker runs dry."""
+        depth = max(2, min(DEEPEST, BUDGET_NS // (self._mean_ns + OVERHEAD_NS)))
+        return self.size * depth * 2
+
+    def kill(self, job: int, why: str) -> None:
+        """Stop a job wherever it is; it is reported as a Death."""
+        for order in self._backlog:
+            if order.job == job:
+                self._backlog.remove(order)
+                self._ready.append((order, Death(far.BY_REQUEST, None, None)))
+                return
+        for link in self._links.values():
+            for order in link.queue:
+                if order.job == job:
+                    order.why = why
+                    self._recall(link)
+                    if order in link.queue:
+                        self._tell((far.KILL, link.number, order.seq, far.BY_REQUEST))
+                    return
+
+    def _dispatch(self) -> None:
+        backlog = self._backlog
+        if not backlog:
+            return
+        costs = self._costs
+        batches: dict[int, tuple[Link, list[Order]]] = {}
+        links = [link for link in self._links.values() if self._open_to_work(link)]
+        while backlog and links:
+            order = backlog[0]
+            cost = costs.get(order.body, 0)
+            link = links[0]
+            if len(links) > 1:
+                for other in links:
+                    if other.load < link.load:
+                        link = other
+            count = len(link.queue)
+            if cost:
+                fits = count < 2 or (link.load + cost <= BUDGET_NS and count < DEEPEST)
+            else:
+                fits = count == 0
+                cost = BUDGET_NS
+            if fits and count and order.size > LARGE:
+                fits = False
+            if not fits:
+                links.remove(link)
+                continue
+            backlog.popleft()
+            order.cost = cost
+            link.load += cost
+            link.queue.append(order)
+            batch = batches.get(link.number)
+            if batch is None:
+                batches[link.number] = (link, [order])
+            else:
+                batch[1].append(order)
+            link.taken += 1
+            if self._max_tasks and link.taken >= self._max_tasks or order.size > LARGE:
+                links.remove(link)
+        if batches:
+            self._send_batches(list(batches.values()))
+
+    def _open_to_work(self, link: Link) -> bool:
+        return not (
+            link.barred
+            or link.retiring
+            or link.condemned
+            or link.clogged
+            or (self._max_tasks and link.taken >= self._max_tasks)
+            or len(link.queue) >= DEEPEST
+        )
+
+    def _send_batches(self, batches: list[tuple[Link, list[Order]]]) -> None:
+        watches: list[tuple[int, int, int]] = []
+        job_op = protocol.JOB
+        for link, orders in batches:
+            operations: list[tuple[object, ...]] = []
+            taught = link.taught
+            seq = link.last_seq
+            for order in orders:
+                body, spec = order.body, order.spec
+                if body not in taught:
+                    taught.add(body)
+                    operations.append((protocol.TEACH, body, self._taught[body]))
+                if type(spec) is int and spec not in taught:
+                    taught.add(spec)
+                    operations.append((protocol.TEACH, spec, self._taught[spec]))
+                seq += 1
+                order.seq = seq
+                if order.limit_ns:
+                    watches.append((link.number, seq, order.limit_ns))
+                operations.append(
+                    (job_op, seq, order.job, spec, order.index, order.run_count, order.inputs, order.extra)
+                )
+            link.last_seq = seq
+            if watches:
+                # Before the job: the watch must be set when it begins.
+                for at in range(0, len(watches), 500):
+                    self._tell((far.WATCH, tuple(watches[at : at + 500])))
+                watches = []
+            self._send(link, operations)
+        self._peek_s = _PEEK_S
+
+    def _send(self, link: Link, operations: list[tuple[object, ...]]) -> None:
+        if not link.send(operations) and link.down not in self._by_fd:
+            self._by_fd[link.down] = link
+            self._epoll.register(link.down, select.EPOLLOUT)
+
+    # -- news ----------------------------------------------------------------------------------------------------------------
+
+    def wait(self, timeout: float | None) -> list[Report]:
+        """Return the jobs that have ended, waiting up to `timeout` seconds for one (None: until one has).
+
+        Raises WorkersUnavailable when no worker can be had.
+        """
+        ready = self._ready
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            patience = 0.0 if ready else self._patience(deadline)
+            try:
+                events = self._epoll.poll(patience)
+            except InterruptedError:
+                events = []
+            woken = False
+            for fd, flags in events:
+                link = self._by_fd.get(fd)
+                if link is not None:
+                    if fd == link.up:
+                        self._read(link)
+                    elif link.push():
+                        self._epoll.unregister(fd)
+                        del self._by_fd[fd]
+                elif fd == self._bell:
+                    os.eventfd_read(self._bell)
+                    woken = True
+                else:
+                    self._hear(flags)
+            if not events:
+                self._look_around()
+            if self._backlog:
+                self._dispatch()
+            if ready or woken or (deadline is not None and time.monotonic() >= deadline):
+                break
+        self._ready = []
+        return ready
+
+    def _patience(self, deadline: float | None) -> float | None:
+        left = None if deadline is None else max(0.0, deadline - time.monotonic())
+        for link in self._links.values():
+            if len(link.queue) > 1 or link.condemned:
+                tick = self._peek_s
+                self._peek_s = min(tick * 1.5, _PEEK_AT_MOST_S)
+                return tick if left is None or tick < left else left
+        return left
+
+    def _read(self, link: Link) -> None:
+        records, ended = link.receive()
+        if ended:
+            self._epoll.unregister(link.up)
+            self._by_fd.pop(link.up, None)
+            # Its pipe has ended, so it is dead, or has closed what it needs to be of use.
+            self._tell((far.KILL, link.number, 0, None))
+        if records:
+            self._take(link, records)
+
+    def _look_around(self) -> None:
+        """With no news for a while: read unannounced reports, and share out what waits behind long bodies."""
+        found = False
+        for link in list(self._links.values()):
+            if len(link.queue) > 1 or link.condemned:
+                records = link.peek()
+                if records:
+                    found = True
+                    self._take(link, records)
+            if link.condemned and not link.retiring:
+                self._dismiss(link)
+        if found:
+            self._peek_s = _PEEK_S
+        if not self._backlog:
+            self._rebalance()
+
+    def _dismiss(self, link: Link) -> None:
+        """Let a worker whose pipe carries rubbish finish what it runs, and nothing more."""
+        if not link.barred:
+            self._recall(link)
+        if link.cell[BEGUN] <= link.cell[REPORTED] or not link.queue:
+            link.retiring = True
+            self._tell((far.KILL, link.number, 0, far.BY_REQUEST))
+
+    def _rebalance(self) -> None:
+        idle = [link for link in self._links.values() if not link.queue and self._open_to_work(link)]
+        if not idle:
+            return
+        now = time.monotonic_ns()
+        for link in self._links.values():
+            if len(link.queue) > 1 and not link.barred and not link.retiring:
+                cell = link.cell
+                if cell[BEGUN] > cell[REPORTED] and now - cell[START] > _RECALL_NS or not link.was_up:
+                    self._recall(link)
+
+    def _recall(self, link: Link) -> None:
+        """Fetch back what a worker has not begun."""
+        if link.barred or not link.queue:
+            return
+        self._recalls += 1
+        link.forbid()
+        # Long enough for its last mark to be seen here and for our limit to be seen there.
+        time.sleep(0.00005)
+        self._take(link, link.receive()[0])
+        if not link.queue:
+            link.allow()
+            return
+        last = max(link.cell[BEGUN], link.cell[protocol.LIMIT])
+        if last >= link.last_seq:
+            link.allow()
+            return
+        self._requeue(link.hand_back(lambda seq: seq > last))
+
+    def _requeue(self, orders: Iterable[Order]) -> None:
+        for order in sorted(orders, key=lambda order: order.seq, reverse=True):
+            if order.why is None:
+                self._backlog.appendleft(order)
+            else:
+                self._ready.append((order, Death(far.BY_REQUEST, None, None)))
+
+    def _take(self, link: Link, records: list[tuple[Any, ...]]) -> None:
+        ready, costs = self._ready, self._costs
+        for record in records:
+            kind = record[0]
+            if kind == protocol.WON or kind == protocol.LOST or kind == protocol.GARBLED:
+                order = link.settle(record[1])
+                if order is None:
+                    continue
+                taken = record[7] + OVERHEAD_NS
+                before = costs.get(order.body, 0)
+                costs[order.body] = (before * 3 + taken) >> 2 if before else taken
+                self._mean_ns = (self._mean_ns * 7 + taken) >> 3
+                ready.append((order, record))
+            elif kind == protocol.DROPPED:
+                first, last = record[1], record[2]
+                self._requeue(link.hand_back(lambda seq, first=first, last=last: first <= seq <= last))
+                if last >= link.last_seq and not link.condemned:
+                    link.allow()
+            elif kind == protocol.UP:
+                link.was_up = True
+                link.pid = record[1]
+                self._stillborn = 0
+                self._lost_supervisors = 0
+            elif kind == protocol.RETIRING:
+                link.retiring = True
+            elif kind == protocol.LOG:
+                if self._on_log is not None:
+                    self._on_log(record[1])
+            elif kind == protocol.BROKEN:
+                raise WorkersUnavailable(f"the {record[1]} failed in a worker: {record[2]}\n\n{record[3]}")
+
+    def _bury(self, link: Link, death: Death, *, replace: bool = True) -> None:
+        """Read a dead worker's last reports, charge what it ran, and give the rest to others."""
+        for _ in range(1 << 20):
+            records, ended = link.receive()
+            self._take(link, records)
+            if ended or not records:
+                break
+        self._take(link, link.peek() + link.peek())
+        del self._links[link.number]
+        for fd in (link.up, link.down):
+            if self._by_fd.pop(fd, None) is not None:
+                self._epoll.unregister(fd)
+        begun, reported = link.cell[BEGUN], link.cell[REPORTED]
+        waiting: list[Order] = []
+        for order in link.queue:
+            if order.seq > begun or (order.seq == begun and begun <= reported and False):
+                waiting.append(order)
+            else:
+                self._ready.append((order, death))
+        self._requeue(waiting)
+        self._died += 1
+        if not link.was_up:
+            self._stillborn += 1
+            if self._stillborn > max(16, 4 * self.size):
+                why = f": {death.why}" if death.why else "" if death.status is None else f" ({_ending(death.status)})"
+                raise WorkersUnavailable(
+                    f"{self._stillborn} workers in a row died before they were ready{why}; "
+                    "look at what they wrote to standard error, and at the limits on processes and memory"
+                )
+        link.close()
+        if replace and not self._closed and self._control is not None:
+            self._add_worker()
+
+    def statistics(self) -> Statistics:
+        """Say what the pool has done so far."""
+        return Statistics(
+            workers=sum(link.was_up for link in self._links.values()),
+            started=self._started,
+            died=self._died,
+            supervisors=self._supervisors,
+            recalls=self._recalls,
+            queued=len(self._backlog),
+            sent=sum(len(link.queue) for link in self._links.values()),
+        )
+
+    def pids(self) -> list[int]:
+        """Process ids of the workers, as far as known; the supervisor's first."""
+        return [self._supervisor, *(link.pid for link in self._links.values() if link.pid)]
+
+    def wake(self) -> None:
+        """Make `wait` return; safe from any thread and from signal handlers."""
+        with contextlib.suppress(OSError):
+            os.eventfd_write(self._bell, 1)
+
+
+def _ending(status: int) -> str:
+    """Say how a process ended, in the words of its wait status."""
+    if os.WIFSIGNALED(status):
+        import signal
+
+        number = os.WTERMSIG(status)
+        try:
+            return f"{signal.Signals(number).name} (signal {number})"
+        except ValueError:
+            return f"signal {number}"
+    return f"exit code {os.WEXITSTATUS(status)}"

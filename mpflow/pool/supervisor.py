@@ -1,0 +1,450 @@
+"""The process beside the pool: it makes workers, watches them, and sees to it that none outlives its purpose.
+
+Runs alone in a process that was exec'd for it, single-threaded and without any user code, so that forking is always safe.
+It owns every worker as its child and, as subreaper, whatever workers leave behind. It decides nothing about jobs: the
+coordinator asks for workers and sets limits, and hears of each death once the dead worker's whole tree is gone.
+"""
+
+from __future__ import annotations
+
+import _signal
+import _socket
+import array
+import contextlib
+import heapq
+import marshal
+import mmap
+import os
+import select
+import sys
+import time
+from typing import Any, Final, NoReturn, cast
+
+from mpflow.worker import protocol
+from mpflow.worker.protocol import BEGUN, MAPPING_SIZE, REPORTED, START
+
+# Messages on the control socket, one datagram each; the first element of a marshalled tuple.
+SPAWN: Final = 1
+"""(SPAWN, worker, nonce) with three descriptors: down (to read), up (to write), the shared mapping."""
+WATCH: Final = 2
+"""(WATCH, ((worker, seq, limit ns), …)): time limits of jobs about to be sent."""
+KILL: Final = 3
+"""(KILL, worker, seq, why): kill the worker if it runs that job now; seq 0: whatever it does."""
+QUIT: Final = 4
+"""(QUIT, grace ns): wait so long for workers to leave, kill the rest, and end."""
+MEMORY: Final = 5
+"""(MEMORY, bytes or 0): the most that one worker's tree may occupy."""
+
+SPAWNED: Final = 20
+"""(SPAWNED, worker, pid)"""
+DIED: Final = 21
+"""(DIED, worker, wait status, why, resident bytes last seen or None)"""
+UNABLE: Final = 22
+"""(UNABLE, worker, text): no process could be made."""
+
+BY_TIME: Final = "timeout"
+BY_MEMORY: Final = "memory"
+BY_REQUEST: Final = "killed"
+
+DATAGRAM: Final = 1 << 16
+_SAMPLE_S: Final = 0.25
+_PR_SET_PDEATHSIG: Final = 1
+_PR_SET_CHILD_SUBREAPER: Final = 36
+_F_ADD_SEALS: Final = 1033
+_SEALS: Final = 0x2 | 0x4 | 0x10
+"""Shrink, grow, future write."""
+
+
+def _prctl(option: int, value: int) -> bool:
+    """Call prctl; False where this platform has none."""
+    try:
+        import ctypes
+
+        return ctypes.CDLL(None).prctl(option, value, 0, 0, 0) == 0
+    except (ImportError, OSError, AttributeError):
+        return False
+
+
+class _Child:
+    """One worker, as its parent sees it."""
+
+    __slots__ = ("cell", "mapping", "number", "pid", "rss", "statm", "stopped", "why")
+
+    def __init__(self, number: int, pid: int, mapping: mmap.mmap) -> None:
+        self.number = number
+        self.pid = pid
+        self.mapping = mapping
+        self.cell = memoryview(mapping).cast("Q")
+        self.why: str | None = None
+        self.rss: int | None = None
+        self.statm = -1
+        self.stopped = False
+
+    def close(self) -> None:
+        self.cell.release()
+        self.mapping.close()
+        if self.statm >= 0:
+            os.close(self.statm)
+
+
+class Supervisor:
+    """The loop of the supervising process."""
+
+    def __init__(self, control: int, coordinator: int) -> None:
+        self._socket = _socket.socket(fileno=control)
+        self._socket.setblocking(False)
+        self._children: dict[int, _Child] = {}
+        self._by_pid: dict[int, _Child] = {}
+        self._deadlines: list[tuple[int, int, int, int]] = []
+        self._memory = 0
+        self._sampled = 0.0
+        self._quit_at: float | None = None
+        self._outbox: list[bytes] = []
+        self._page = os.sysconf("SC_PAGESIZE")
+        self._poll = select.poll()
+        self._poll.register(control, select.POLLIN)
+        self._wakeup, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        _signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+        _signal.signal(_signal.SIGCHLD, _nothing)
+        self._poll.register(self._wakeup, select.POLLIN)
+        self._pidfd = -1
+        with contextlib.suppress(OSError, AttributeError):
+            # The coordinator's children may hold its end of the socket open after it has died.
+            self._pidfd = os.pidfd_open(coordinator)
+            self._poll.register(self._pidfd, select.POLLIN)
+        self._control = control
+        self._wake = wake
+
+    # -- the loop ------------------------------------------------------------------------------------------------------------
+
+    def serve(self) -> NoReturn:
+        """Work until the coordinator asks to end or is gone."""
+        while True:
+            for fd, _ in self._poll.poll(self._patience()):
+                if fd == self._control:
+                    self._receive()
+                elif fd == self._wakeup:
+                    os.read(self._wakeup, 512)
+                else:
+                    self._end()
+            self._reap()
+            if self._deadlines:
+                self._check_deadlines()
+            if self._memory:
+                self._sample()
+            if self._quit_at is not None and (not self._children or time.monotonic() >= self._quit_at):
+                self._end()
+
+    def _patience(self) -> float | None:
+        wait: float | None = None
+        if self._deadlines:
+            wait = max(0.0, (self._deadlines[0][0] - time.monotonic_ns()) / 1e6) + 0.2
+        if self._memory and self._children:
+            wait = min(wait or 1e9, _SAMPLE_S * 1e3)
+        if self._quit_at is not None:
+            wait = min(1e9 if wait is None else wait, max(0.0, (self._quit_at - time.monotonic()) * 1e3) + 0.2)
+        return wait
+
+    def _receive(self) -> None:
+        while True:
+            try:
+                data, ancillary, _, _ = self._socket.recvmsg(DATAGRAM, _socket.CMSG_SPACE(4 * array.array("i").itemsize))
+            except BlockingIOError:
+                return
+            except OSError:
+                self._end()
+            if not data:
+                self._end()
+            fds = array.array("i")
+            for _, _, passed in ancillary:
+                fds.frombytes(passed[: len(passed) - len(passed) % fds.itemsize])
+            message = marshal.loads(data)
+            kind = message[0]
+            if kind == SPAWN:
+                self._spawn(message[1], message[2], list(fds))
+            elif kind == WATCH:
+                self._watch(message[1])
+            elif kind == KILL:
+                child = self._children.get(message[1])
+                if child is not None:
+                    self._kill_if(child, message[2], message[3])
+            elif kind == QUIT:
+                self._quit_at = time.monotonic() + message[1] / 1e9
+            elif kind == MEMORY:
+                self._memory = message[1]
+
+    def _say(self, *message: object) -> None:
+        try:
+            self._socket.setblocking(True)
+            self._socket.send(marshal.dumps(message))
+        except OSError:
+            self._end()
+        finally:
+            self._socket.setblocking(False)
+
+    # -- making --------------------------------------------------------------------------------------------------------------
+
+    def _spawn(self, number: int, nonce: int, fds: list[int]) -> None:
+        if len(fds) != 3:
+            for fd in fds:
+                os.close(fd)
+            self._say(UNABLE, number, "descriptors for it did not arrive: too many are open")
+            return
+        down, up, shared = fds
+        try:
+            mapping = mmap.mmap(shared, MAPPING_SIZE)
+            _seal(shared)
+            os.close(shared)
+            parent = os.getpid()
+            pid = os.fork()
+        except OSError as error:
+            self._say(UNABLE, number, str(error))
+            for fd in fds:
+                with contextlib.suppress(OSError):
+                    os.close(fd)
+            return
+        if pid == 0:
+            self._become_worker(parent, down, up, nonce, mapping)
+        os.close(down)
+        os.close(up)
+        child = _Child(number, pid, mapping)
+        self._children[number] = self._by_pid[pid] = child
+        self._say(SPAWNED, number, pid)
+
+    def _become_worker(self, parent: int, down: int, up: int, nonce: int, mapping: mmap.mmap) -> NoReturn:
+        try:
+            _signal.set_wakeup_fd(-1)
+            _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
+            _signal.signal(_signal.SIGINT, _signal.SIG_IGN)
+            _prctl(_PR_SET_PDEATHSIG, _signal.SIGKILL)
+            _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+            if os.getppid() != parent:
+                os._exit(0)
+            self._socket.close()
+            for fd in (self._wakeup, self._wake, self._pidfd):
+                if fd >= 0:
+                    os.close(fd)
+            for child in self._children.values():
+                child.close()
+            from mpflow.worker.hygiene import move_high
+            from mpflow.worker.main import begin
+
+            begin(down=move_high(down), up=move_high(up), nonce=nonce, mapping=memoryview(mapping))
+        finally:
+            os._exit(71)
+
+    # -- watching ------------------------------------------------------------------------------------------------------------
+
+    def _watch(self, limits: tuple[tuple[int, int, int], ...]) -> None:
+        now = time.monotonic_ns()
+        for number, seq, limit in limits:
+            heapq.heappush(self._deadlines, (now + limit, number, seq, limit))
+
+    def _check_deadlines(self) -> None:
+        now = time.monotonic_ns()
+        while self._deadlines and self._deadlines[0][0] <= now:
+            _, number, seq, limit = heapq.heappop(self._deadlines)
+            child = self._children.get(number)
+            if child is None or child.why is not None:
+                continue
+            cell = child.cell
+            if cell[REPORTED] >= seq or cell[BEGUN] > seq:
+                continue
+            # A job that waits in its worker's queue cannot be over its limit sooner than that from now.
+            due = cell[START] + limit if cell[BEGUN] == seq else now + limit
+            if due <= now and self._kill_if(child, seq, BY_TIME, limit):
+                continue
+            if cell[REPORTED] < seq:
+                heapq.heappush(self._deadlines, (max(due, now + 1_000_000), number, seq, limit))
+
+    def _kill_if(self, child: _Child, seq: int, why: str, limit: int = 0) -> bool:
+        """Stop, look, kill: so that no kill meant for one job meets the next."""
+        if seq and not self._stop(child):
+            return False
+        cell = child.cell
+        if seq and (cell[BEGUN] != seq or cell[REPORTED] >= seq or (limit and cell[START] + limit > time.monotonic_ns())):
+            os.kill(child.pid, _signal.SIGCONT)
+            return False
+        child.why = why
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child.pid, _signal.SIGKILL)
+        return True
+
+    def _stop(self, child: _Child) -> bool:
+        """Bring a worker to a halt; False where it has died."""
+        try:
+            os.kill(child.pid, _signal.SIGSTOP)
+            pid, status = os.waitpid(child.pid, os.WUNTRACED)
+        except (ProcessLookupError, ChildProcessError):
+            return False
+        if os.WIFSTOPPED(status):
+            return True
+        self._buried(child, status)
+        return False
+
+    # -- memory --------------------------------------------------------------------------------------------------------------
+
+    def _sample(self) -> None:
+        now = time.monotonic()
+        if now - self._sampled < _SAMPLE_S * 0.9:
+            return
+        self._sampled = now
+        for child in list(self._children.values()):
+            used = self._resident(child)
+            child.rss = used
+            if used > self._memory and child.why is None:
+                child.why = BY_MEMORY
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(child.pid, _signal.SIGKILL)
+
+    def _resident(self, child: _Child) -> int:
+        try:
+            if child.statm < 0:
+                child.statm = os.open(f"/proc/{child.pid}/statm", os.O_RDONLY | os.O_CLOEXEC)
+            used = int(os.pread(child.statm, 128, 0).split()[1]) * self._page
+        except (OSError, IndexError):
+            return 0
+        for pid in _descendants(child.pid):
+            with contextlib.suppress(OSError, IndexError):
+                used += _resident_pages(pid) * self._page
+        return used
+
+    # -- deaths --------------------------------------------------------------------------------------------------------------
+
+    def _reap(self) -> None:
+        dead: list[tuple[_Child, int]] = []
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                break
+            if pid == 0:
+                break
+            child = self._by_pid.get(pid)
+            if child is not None:
+                dead.append((child, status))
+        for child, status in dead:
+            self._buried(child, status)
+
+    def _buried(self, child: _Child, status: int) -> None:
+        """A worker was reaped: end what it left behind, then tell."""
+        if self._by_pid.pop(child.pid, None) is None:
+            return
+        del self._children[child.number]
+        self._kill_orphans()
+        rss = child.rss
+        child.close()
+        self._say(DIED, child.number, status, child.why, rss)
+
+    def _kill_orphans(self) -> None:
+        """Kill every process that has become ours by the death of its parent, until there is none."""
+        for _ in range(2000):
+            orphans = [pid for pid in _children_of(os.getpid()) if pid not in self._by_pid]
+            if not orphans:
+                return
+            for pid in orphans:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.kill(pid, _signal.SIGKILL)
+            for pid in orphans:
+                with contextlib.suppress(ChildProcessError):
+                    os.waitpid(pid, 0)
+
+    def _end(self) -> NoReturn:
+        """Kill everything and leave."""
+        for child in self._children.values():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child.pid, _signal.SIGKILL)
+        for child in self._children.values():
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(child.pid, 0)
+        self._by_pid.clear()
+        self._kill_orphans()
+        os._exit(0)
+
+
+def _nothing(*_: object) -> None:
+    """A handler must exist for the signal to wake the loop."""
+
+
+def _seal(fd: int) -> None:
+    import fcntl
+
+    for seals in (_SEALS, _SEALS & ~0x10):
+        try:
+            fcntl.fcntl(fd, _F_ADD_SEALS, seals)
+        except OSError:
+            continue
+        return
+
+
+def _children_of(pid: int) -> list[int]:
+    try:
+        found: list[int] = []
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{thread}/children", "rb") as file:
+                found += map(int, file.read().split())
+        return found
+    except FileNotFoundError:
+        return _children_by_scan(pid)
+    except OSError:
+        return []
+
+
+def _children_by_scan(parent: int) -> list[int]:
+    """For kernels without /proc/…/children."""
+    found: list[int] = []
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            with contextlib.suppress(OSError, IndexError, ValueError), open(f"/proc/{name}/stat", "rb") as file:
+                if int(file.read().rpartition(b")")[2].split()[1]) == parent:
+                    found.append(int(name))
+    return found
+
+
+def _descendants(pid: int) -> list[int]:
+    found: list[int] = []
+    todo = [pid]
+    while todo:
+        children = _children_of(todo.pop())
+        found += children
+        todo += children
+    return found
+
+
+def _resident_pages(pid: int) -> int:
+    with open(f"/proc/{pid}/statm", "rb") as file:
+        return int(file.read().split()[1])
+
+
+def main(control: int, coordinator: int, preload: list[str]) -> NoReturn:
+    """Be the supervisor in this process; never returns."""
+    with contextlib.suppress(OSError):
+        os.setsid()
+    _close_inherited(control)
+    for number in (_signal.SIGINT, _signal.SIGTERM, _signal.SIGHUP, _signal.SIGQUIT):
+        _signal.signal(number, _signal.SIG_IGN)
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    import mpflow.worker.main  # noqa: F401  (what every worker needs, loaded once)
+
+    for name in preload:
+        with contextlib.suppress(ImportError):
+            __import__(name)
+    Supervisor(control, coordinator).serve()
+
+
+def _close_inherited(keep: int) -> None:
+    """The caller's descriptors are not for workers; only the standard three and the control socket stay."""
+    try:
+        numbers = [int(name) for name in os.listdir("/proc/self/fd")]
+    except OSError:
+        numbers = list(range(3, 1024))
+    for fd in numbers:
+        if fd > 2 and fd != keep:
+            with contextlib.suppress(OSError):
+                os.close(fd)
+
+
+def from_command_line() -> NoReturn:
+    """Read what `launch` put on the command line."""
+    arguments = sys.argv[1:]
+    main(int(arguments[0]), int(arguments[1]), [name for name in cast("Any", arguments[2]).split(",") if name])

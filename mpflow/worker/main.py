@@ -1,0 +1,335 @@
+"""The child's loop: receive a batch, perform each job, report, put the process back in order; leave when the pipe ends.
+
+Owns the order of marks and reports on which exact blame rests: a job is marked in the status cell before anything of the
+user's is opened for it, and its record is in shared memory before the mark moves on.
+"""
+
+from __future__ import annotations
+
+import datetime
+import marshal
+import os
+import pickle
+import sys
+import time
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any, NoReturn, cast
+
+from mpflow.engine.signals import Signal, payload_of
+from mpflow.engine.state import State, Success
+from mpflow.worker import protocol
+from mpflow.worker.attempt_context import attempt_context
+from mpflow.worker.codec import encode_result, refusal
+from mpflow.worker.hygiene import Hygiene
+from mpflow.worker.perform import perform
+from mpflow.worker.protocol import BEGUN, CHUNK, LIMIT, NEVER, REPORTED, START
+
+# Bound at import: a body may patch or remove the standard modules afterwards.
+_loads = pickle.loads
+_marshal = marshal.dumps
+_read, _write, _exit, _getpid = os.read, os.write, os._exit, os.getpid
+_now = time.monotonic_ns
+
+FLUSH_NS = 1_000_000
+"""Reports wait at most this long for others to keep them company."""
+_IMMUTABLE = (str, int, float, bool, bytes, complex, type(None), datetime.date, datetime.datetime, datetime.timedelta)
+
+
+class _Unopened(Exception):
+    """A body or an input that could not be unpickled."""
+
+
+class Worker:
+    """One worker process, from its first frame to its end."""
+
+    def __init__(self, *, down: int, up: int, nonce: int, mapping: memoryview) -> None:
+        self._down, self._up, self._nonce = down, up, nonce
+        self._cell = mapping.cast("Q")
+        self._ring = protocol.RingWriter(mapping)
+        self._reader = protocol.FrameReader(nonce)
+        self._bell = protocol.frame(nonce, [])
+        self._unflushed = False
+        self._flushed_at = 0
+        self._taught: dict[int, Any] = {}
+        self._opened: dict[int, Callable[..., object]] = {}
+        self._run = -1
+        self._shared: dict[str, object] = {}
+        self._fresh: bytes | None = None
+        self._copied: dict[str, dict[str, object]] = {}
+        self._dropped: list[int] = []
+        self._remaining = -1
+        self._pid = _getpid()
+        self._hygiene = Hygiene()
+        self._scrubbed_at = 0
+
+    # -- the loop ------------------------------------------------------------------------------------------------------------
+
+    def serve(self) -> NoReturn:
+        """Work until the pipe ends, the process had better retire, or it is killed."""
+        self._append((protocol.UP, self._pid))
+        self._ring_bell()
+        feed = self._reader.feed
+        while True:
+            try:
+                data = _read(self._down, CHUNK)
+            except OSError:
+                # A body closed every descriptor it could find; whoever watches this process sends another.
+                self._leave()
+            if not data:
+                self._leave()
+            operations = feed(data)
+            if not operations:
+                continue
+            last = len(operations) - 1
+            for position, operation in enumerate(operations):
+                kind = operation[0]
+                if kind == protocol.JOB:
+                    self._perform(operation, position == last)
+                elif kind == protocol.TEACH:
+                    self._taught[operation[1]] = operation[2]  # type: ignore[index]
+                elif kind == protocol.BEGIN_RUN:
+                    self._begin_run(operation)
+                elif kind == protocol.FORGET:
+                    for known in cast("tuple[int, ...]", operation[1]):
+                        self._taught.pop(known, None)
+                        self._opened.pop(known, None)
+            if self._dropped:
+                self._append((protocol.DROPPED, self._dropped[0], self._dropped[-1]))
+                self._dropped.clear()
+            if self._unflushed:
+                self._ring_bell()
+
+    def _leave(self) -> NoReturn:
+        self._hygiene.flush()
+        _exit(0)
+
+    def _retire(self, why: str) -> NoReturn:
+        self._append((protocol.RETIRING, why))
+        self._ring_bell()
+        self._leave()
+
+    # -- reports -------------------------------------------------------------------------------------------------------------
+
+    def _append(self, record: tuple[object, ...]) -> None:
+        if not self._ring.append(_marshal(record, 2)):
+            self._send(protocol.frame(self._nonce, [record]))
+        self._unflushed = True
+
+    def _send(self, data: bytes) -> None:
+        view = memoryview(data)
+        try:
+            while view:
+                view = view[_write(self._up, view) :]
+        except OSError:
+            # Closed by a body, or nobody is left to read.
+            _exit(0)
+
+    def _ring_bell(self) -> None:
+        self._unflushed = False
+        self._flushed_at = _now()
+        self._send(self._bell)
+
+    # -- runs ----------------------------------------------------------------------------------------------------------------
+
+    def _begin_run(self, operation: tuple[object, ...]) -> None:
+        _, run, settings_blob, shared, fresh, copied = cast("tuple[int, int, bytes, bytes, bytes | None, bytes]", operation)
+        self._run = run
+        settings = _loads(settings_blob)
+        sys.path[:] = settings["path"]
+        os.umask(settings["umask"])
+        if settings["cwd"]:
+            try:
+                os.chdir(settings["cwd"])
+            except OSError:
+                # The main process sits in a directory that has gone; so do we.
+                pass
+        environ = os.environ
+        for key in list(environ):
+            if key not in settings["environ"]:
+                del environ[key]
+        environ.update(settings["environ"])
+        if self._remaining < 0 and settings["max_tasks"]:
+            self._remaining = settings["max_tasks"]
+        self._shared = cast("dict[str, object]", _loads(shared))
+        self._fresh = fresh
+        self._copied = cast("dict[str, dict[str, object]]", _loads(copied))
+        initializer = settings["initializer"]
+        if initializer is not None:
+            try:
+                call, arguments = _loads(initializer)
+                call(*arguments)
+            # The initializer is the user's.
+            except BaseException as error:
+                name, text, trace = _tell(error)
+                self._append((protocol.BROKEN, "initializer", f"{name}: {text}" if text else name, trace))
+                self._ring_bell()
+                self._leave()
+        self._hygiene.settle()
+
+    # -- jobs ----------------------------------------------------------------------------------------------------------------
+
+    def _perform(self, operation: tuple[object, ...], last: bool) -> None:
+        _, seq, job, spec, index, run_count, inputs, extra = cast("tuple[int, int, int, Any, int, int, Any, bytes | None]", operation)
+        cell = self._cell
+        begun = _now()
+        cell[START] = begun
+        cell[BEGUN] = seq
+        if seq > cell[LIMIT]:
+            cell[BEGUN] = cell[REPORTED]
+            self._dropped.append(seq)
+            return
+        record: tuple[object, ...]
+        try:
+            if type(spec) is int:
+                spec = self._node(spec)
+            body, constants, name, slug, tags, log_stdout = spec
+            run = self._opened.get(body)
+            first = run is None
+            if run is None:
+                run = self._open(body)
+            values = {} if constants is None else _loads(constants)
+            for key, value in inputs:
+                values[key] = _loads(value) if type(value) is bytes else [_loads(part) for part in value]
+            context = attempt_context(
+                self._base(),
+                name=name,
+                slug=slug,
+                tags=tags,
+                index=index,
+                run_count=run_count,
+                extra=None if extra is None else _loads(extra),
+            )
+        # Unpickling runs the user's code: imports, __setstate__, constructors.
+        except BaseException as error:
+            first = True
+            kind, text, trace = _tell(error)
+            self._check_pid()
+            record = (protocol.GARBLED, seq, job, self._run, index, run_count, begun, 0, None, kind, text, trace)
+        else:
+            if log_stdout:
+                from mpflow.worker.prints import printing_to_log
+
+                run = printing_to_log(run)
+            cell[START] = begun = _now()
+            state = perform(run, values, context)
+            taken = _now() - begun
+            self._check_pid()
+            self._hygiene.flush()
+            if type(state) is Success and state.message == RETURNED and not isinstance(state.result, Signal):
+                try:
+                    data, names = encode_result(state.result)
+                    record = (protocol.WON, seq, job, self._run, index, run_count, begun, taken, data, names)
+                # Pickling and the loading on trial run the user's code.
+                except BaseException as error:
+                    self._check_pid()
+                    text = refusal(state.result, error, what="its result")
+                    record = (protocol.LOST, seq, job, self._run, index, run_count, begun, taken, None, "PayloadError", text, _tell(error)[2])
+            else:
+                record = (protocol.LOST, seq, job, self._run, index, run_count, begun, taken, *_failure(state))
+                self._check_pid()
+            state = context = values = run = None  # type: ignore[assignment]
+        # From here on the time limit does not apply: a kill now would be a kill while nothing of the user's runs.
+        cell[START] = NEVER
+        self._append(record)
+        cell[REPORTED] = seq
+        record = ()
+        if last or _now() - self._flushed_at > FLUSH_NS:
+            self._ring_bell()
+        why = self._hygiene.tidy()
+        if why is None and last and (first or begun - self._scrubbed_at > FLUSH_NS):
+            self._scrubbed_at = begun
+            why = self._hygiene.scrub()
+        if why is not None:
+            self._retire(why)
+        if self._remaining > 0:
+            self._remaining -= 1
+            if not self._remaining:
+                self._retire("it has done max_tasks_per_worker tasks")
+
+    def _check_pid(self) -> None:
+        # A body forked and its child came back: this is not a worker, and shares memory with one.
+        if _getpid() != self._pid:
+            self._hygiene.flush()
+            _exit(0)
+
+    def _node(self, known: int) -> tuple[Any, ...]:
+        return cast("tuple[Any, ...]", self._taught[known])
+
+    def _open(self, body: int) -> Callable[..., object]:
+        run = cast("Callable[..., object]", _loads(self._taught[body]))
+        self._opened[body] = run
+        return run
+
+    def _base(self) -> dict[str, object]:
+        base = self._shared
+        if self._copied:
+            base = dict(base)
+            for key, value in self._copied.items():
+                base[key] = dict(value)
+        if self._fresh is not None:
+            base = {**base, **_loads(self._fresh)}
+        return base
+
+
+RETURNED = perform(lambda: None, {}, {}).message
+"""The message of a state whose body simply returned."""
+
+
+def _tell(error: BaseException) -> tuple[str, str, str]:
+    """Type, text and traceback of an exception in plain words, whatever is broken about it."""
+    kind = type(error).__name__
+    try:
+        text = str(error)
+    # str() of a user's exception runs the user's __str__.
+    except BaseException:
+        text = "(its text cannot be shown: __str__ raised)"
+    try:
+        import traceback
+
+        trace = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+    # Formatting shows attributes and notes that are the user's.
+    except BaseException as trouble:
+        trace = f"{kind}: {text}\n(no traceback: {type(trouble).__name__})\n"
+    return _plain(kind), _plain(text), _plain(trace)
+
+
+def _plain(text: str) -> str:
+    # A subclass of str would not be marshalled, a lone surrogate not be printed.
+    return "".join(text).encode("utf-8", "backslashreplace").decode()
+
+
+def _failure(state: State) -> tuple[bytes | None, str, str, str]:
+    """What to send for an attempt that did not simply return: a pickle, and plain words ahead of it."""
+    result = state.result
+    words = ("", "", "")
+    if isinstance(result, BaseException) and not isinstance(result, Signal):
+        words = _tell(result)
+    kind, text, trace = words
+    try:
+        carried: object = payload_of(result) if isinstance(result, Signal) else state
+        data, _ = encode_result(carried)
+        return data, kind, text, trace
+    # Pickling and the loading on trial run the user's code.
+    except BaseException as error:
+        if kind:
+            return None, kind, text, trace
+        _, _, trace = _tell(error)
+        return None, "PayloadError", refusal(result, error, what="the result in its signal"), trace
+
+
+def begin(*, down: int, up: int, nonce: int, mapping: memoryview) -> NoReturn:
+    """Be a worker in this process, which must have been made for it; never returns."""
+    # Nobody's __main__ is imported again: what lives there travels by value.
+    main = ModuleType("__main__")
+    main.__dict__["__builtins__"] = __builtins__
+    sys.modules["__main__"] = main
+    try:
+        Worker(down=down, up=up, nonce=nonce, mapping=mapping).serve()
+    # What a body left behind can raise here (a signal handler), and so can a bug of ours.
+    except BaseException as error:
+        sys.stderr.write(_tell(error)[2])
+        sys.stderr.flush()
+    finally:
+        # Not through the interpreter's own exit: that runs atexit functions and waits for threads.
+        _exit(70)

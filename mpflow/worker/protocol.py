@@ -1,0 +1,219 @@
+"""What travels between the coordinator and one worker: frames on two pipes, records in one shared mapping.
+
+Owns the layout of all three and nothing of their meaning. A *frame* is a header (magic, the worker's nonce, length, checksum)
+and a marshalled list of tuples, so that a batch of jobs costs one encoding; anything a user made travels inside it as bytes
+that were pickled apart. A *record* is one report. Records go into a ring in memory that both sides map, so that a report
+survives the death of the process that made it; the pipe carries a doorbell, and records too large for the ring.
+"""
+
+from __future__ import annotations
+
+import marshal
+import struct
+from typing import Final
+from zlib import crc32
+
+MAGIC: Final = 0x776C66706D
+"""Opens every frame."""
+NEVER: Final = (1 << 63) - 1
+"""A sequence number that no job reaches."""
+CHUNK: Final = 65536
+"""Bytes to read at a time: `os.read` allocates what it is asked for, so more costs more even when little comes."""
+
+# Words of the status cell, each 8 bytes. All but LIMIT and CONSUMED are written by the worker alone.
+BEGUN: Final = 0
+"""Sequence number of the job whose turn has come."""
+START: Final = 1
+"""CLOCK_MONOTONIC in ns at which that job began."""
+REPORTED: Final = 2
+"""Sequence number of the last job whose record is complete."""
+LIMIT: Final = 3
+"""The worker begins no job above this one."""
+WRITTEN: Final = 4
+"""Bytes ever put into the ring."""
+CONSUMED: Final = 5
+"""Bytes of the ring that the coordinator has read."""
+RING_AT: Final = 128
+"""Where the ring begins in the mapping."""
+RING_SIZE: Final = 1 << 18
+MAPPING_SIZE: Final = RING_AT + RING_SIZE
+LARGEST: Final = RING_SIZE // 4
+"""A record longer than this goes through the pipe."""
+_WRAP: Final = (1 << 64) - 1
+
+# Operations sent down to a worker; the first element of each tuple.
+TEACH: Final = 0
+"""(TEACH, id, bytes): a pickled object that later jobs name by its id."""
+FORGET: Final = 1
+"""(FORGET, ids): objects that no later job will name."""
+BEGIN_RUN: Final = 2
+"""(BEGIN_RUN, run, settings, shared, fresh, copied): a new run, its process settings, and the constant part of its context."""
+JOB: Final = 3
+"""(JOB, seq, job, spec, index, run_count, inputs, extra); spec is (body id, constants, name, slug, tags, log_stdout) or the id of
+one that was taught; inputs are (key, pickle or pickles); extra is a pickle or None."""
+
+# Reports that come up; the first element of each record.
+UP: Final = 10
+"""(UP, pid): the process runs and is ready for jobs."""
+WON: Final = 11
+"""(WON, seq, job, run, index, run_count, start ns, duration ns, pickle, names or None)"""
+LOST: Final = 12
+"""(LOST, seq, job, run, index, run_count, start ns, duration ns, pickle or None, type name, message, traceback)"""
+GARBLED: Final = 17
+"""As LOST, for a job whose body or inputs could not be unpickled."""
+DROPPED: Final = 13
+"""(DROPPED, first, last): jobs handed back unbegun."""
+RETIRING: Final = 14
+"""(RETIRING, why): the process leaves by itself; what it has not begun is handed back."""
+BROKEN: Final = 15
+"""(BROKEN, stage, text): the process cannot serve this run at all."""
+LOG: Final = 16
+"""(LOG, pickle): a log record for the main process."""
+
+_header = struct.Struct("<QQII")
+HEADER_SIZE: Final = _header.size
+
+
+class GarbledFrame(Exception):
+    """What was read is not what the other side sends."""
+
+
+def frame(nonce: int, operations: list[tuple[object, ...]]) -> bytes:
+    """Encode a batch of operations."""
+    # Version 2 writes no back-references, which costs half the time for the same small tuples.
+    body = marshal.dumps(operations, 2)
+    return _header.pack(MAGIC, nonce, len(body), crc32(body[:CHUNK])) + body
+
+
+class FrameReader:
+    """Puts frames together from whatever pieces a pipe yields.
+
+    The checksum covers the first 64 KB of a frame: it is there against rubbish that others write to the same descriptor.
+    """
+
+    __slots__ = ("_have", "_nonce", "_pieces")
+
+    def __init__(self, nonce: int) -> None:
+        self._nonce = nonce
+        self._pieces: list[bytes] = []
+        self._have = 0
+
+    @property
+    def partial(self) -> bool:
+        """Whether part of a frame has come and the rest has not."""
+        return self._have > 0
+
+    def feed(self, data: bytes) -> list[tuple[object, ...]]:
+        """Take what was read; return the operations of all frames that are now complete. Raises GarbledFrame."""
+        if self._have:
+            self._pieces.append(data)
+            self._have += len(data)
+            first = self._pieces[0]
+            if len(first) < HEADER_SIZE:
+                first = b"".join(self._pieces)
+                self._pieces = [first]
+            if len(first) >= HEADER_SIZE:
+                length = self._length(first, 0)
+                if self._have < HEADER_SIZE + length:
+                    return []
+            data = b"".join(self._pieces)
+            self._pieces = []
+            self._have = 0
+        operations: list[tuple[object, ...]] = []
+        at, end = 0, len(data)
+        while end - at >= HEADER_SIZE:
+            length = self._length(data, at)
+            start = at + HEADER_SIZE
+            if end - start < length:
+                break
+            body = data[start : start + length]
+            checksum: int = _header.unpack_from(data, at)[3]
+            if crc32(body[:CHUNK]) != checksum:
+                raise GarbledFrame("a frame's checksum is wrong")
+            operations += marshal.loads(body)
+            at = start + length
+        if at < end:
+            self._pieces = [data[at:] if at else data]
+            self._have = end - at
+            if self._have >= 8 and int.from_bytes(self._pieces[0][:8], "little") != MAGIC:
+                raise GarbledFrame("a frame does not begin like one")
+        return operations
+
+    def _length(self, data: bytes, at: int) -> int:
+        magic, nonce, length, _ = _header.unpack_from(data, at)
+        if magic != MAGIC or nonce != self._nonce:
+            raise GarbledFrame("a frame does not begin like one")
+        return int(length)
+
+
+class RingWriter:
+    """The worker's side of the ring: appends records, never waits."""
+
+    __slots__ = ("_at", "_bytes", "_words")
+
+    def __init__(self, mapping: memoryview) -> None:
+        self._bytes = mapping
+        self._words = mapping.cast("Q")
+        self._at = self._words[WRITTEN]
+
+    def append(self, data: bytes) -> bool:
+        """Put a record in; False where it does not fit, now or ever."""
+        size = len(data)
+        need = (size + 15) & ~7
+        if need > LARGEST:
+            return False
+        at = self._at
+        words = self._words
+        place = at % RING_SIZE
+        skip = RING_SIZE - place if place + need > RING_SIZE else 0
+        if at + skip + need - words[CONSUMED] > RING_SIZE:
+            return False
+        if skip:
+            words[(RING_AT + place) >> 3] = _WRAP
+            at += skip
+            place = 0
+        start = RING_AT + place + 8
+        self._bytes[start : start + size] = data
+        words[(start - 8) >> 3] = size
+        self._at = words[WRITTEN] = at + need
+        return True
+
+
+class RingReader:
+    """The coordinator's side of the ring: takes records out in order."""
+
+    __slots__ = ("_at", "_bytes", "_words")
+
+    def __init__(self, mapping: memoryview) -> None:
+        self._bytes = mapping
+        self._words = mapping.cast("Q")
+        self._at = 0
+
+    @property
+    def written(self) -> int:
+        """How far the worker has written, as far as can be seen now."""
+        return self._words[WRITTEN]
+
+    def take(self, until: int) -> list[tuple[object, ...]]:
+        """Return the records up to a position that `written` gave earlier."""
+        at = self._at
+        if at >= until:
+            return []
+        records: list[tuple[object, ...]] = []
+        view, words, loads = self._bytes, self._words, marshal.loads
+        while at < until:
+            place = at % RING_SIZE
+            size = words[(RING_AT + place) >> 3]
+            if size == _WRAP:
+                at += RING_SIZE - place
+                continue
+            start = RING_AT + place + 8
+            records.append(loads(view[start : start + size]))
+            at += (size + 15) & ~7
+        self._at = words[CONSUMED] = at
+        return records
+
+    def close(self) -> None:
+        """Let go of the mapping."""
+        self._words.release()
+        self._bytes.release()
