@@ -30,4 +30,4 @@ for reading in ("21.5", "n/a"):
     print(f"{reading}: the flow ended {type(state).__name__}")
     for call in (value, recorded, alerted):
         end = state.result[call]
-        print(f"  {call.name:8} {type(end).__name__:14} {end.result!r}")
+        print(f"  {call.name:8} {type(end).__name__:14} {end.result if end.is_successful() else end.message}")

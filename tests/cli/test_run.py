@@ -1,0 +1,346 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from mpflow.cli.commands import call
+
+ONE = """
+@task
+def double(x):
+    return 2 * x
+
+with Flow("one") as flow:
+    double(Parameter("x", default=4))
+"""
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "mpflow", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=50,
+        stdin=subprocess.DEVNULL,
+    )
+
+
+# Exit codes and the summary
+
+
+def test_success(flow_file, capsys):
+    assert call(["run", flow_file(ONE)]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("SUCCESS one  2 tasks: 2 Success  wall ")
+    assert "\x1b" not in out
+
+
+@pytest.mark.parametrize("executor", ["sync", "threads", "processes"])
+def test_every_executor(flow_file, executor):
+    done = run("run", flow_file(ONE), "-e", executor)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("executor", ["sync", "processes"])
+def test_failure_shows_where_it_happened(flow_file, executor):
+    path = flow_file("""
+@task
+def divide(x):
+    return 1 / x
+
+@task
+def after(y):
+    pass
+
+with Flow("bad") as flow:
+    after(divide(0))
+""")
+    done = run("run", path, "-e", executor)
+    assert done.returncode == 1
+    assert "✗ divide  Failed: ZeroDivisionError: division by zero" in done.stdout
+    assert "in divide" in done.stdout
+    assert "✗ after  TriggerFailed" in done.stdout
+    assert "FAILED bad  2 tasks: 1 Failed · 1 TriggerFailed" in done.stdout
+    assert done.stderr == ""
+
+
+def test_equal_failures_of_a_map_are_told_once(flow_file, capsys):
+    path = flow_file("""
+@task
+def check(x):
+    if x % 2:
+        raise ValueError("odd")
+
+with Flow("map") as flow:
+    check.map(list(range(10)))
+""")
+    assert call(["run", path]) == 1
+    out = capsys.readouterr().out
+    assert "✗ check[1]  Failed: ValueError: odd" in out
+    assert "same error in 4 more: [3, 5, 7, 9]" in out
+    assert out.count("ValueError: odd") <= 2
+
+
+def test_paused(flow_file, capsys):
+    path = flow_file("""
+from mpflow.triggers import manual_only
+
+@task(trigger=manual_only)
+def wait():
+    pass
+
+with Flow("p") as flow:
+    wait()
+""")
+    assert call(["run", path]) == 3
+    out = capsys.readouterr().out
+    assert "wait is paused" in out
+    assert "PAUSED p  1 task: 1 Paused" in out
+
+
+def test_interrupted(flow_file):
+    path = flow_file("""
+import time
+
+@task
+def sleep():
+    print("sleeping", flush=True)
+    time.sleep(40)
+
+with Flow("i") as flow:
+    sleep()
+""")
+    with subprocess.Popen(
+        [sys.executable, "-m", "mpflow", "run", path, "-e", "processes"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "sleeping\n"
+        os.kill(process.pid, signal.SIGINT)
+        out, err = process.communicate(timeout=40)
+    assert process.returncode == 130, (out, err)
+    assert "Traceback" not in err
+
+
+# Which flow
+
+
+def test_a_guarded_run_stays_quiet(flow_file, capsys):
+    path = flow_file(ONE + '\nif __name__ == "__main__":\n    raise SystemExit("ran")\n')
+    assert call(["run", path]) == 0
+    assert "SUCCESS one" in capsys.readouterr().out
+
+
+def test_a_bare_run_happens_once_with_its_arguments(flow_file, capfd):
+    path = flow_file("""
+@task
+def tell(x, y):
+    print("told", x, y, flush=True)
+
+with Flow("bare") as flow:
+    tell(Parameter("x"), Parameter("y"))
+
+state = flow.run(executor="threads", x=1, y=2)
+print("not reached")
+""")
+    assert call(["run", path, "-p", "y=3", "-e", "processes"]) == 0
+    out = capfd.readouterr().out
+    assert out.count("told") == 1
+    assert "told 1 3" in out
+    assert "not reached" not in out
+
+
+TWO = """
+with Flow("first name") as a:
+    Parameter("x", default=1).__class__
+    task(lambda: 1, name="one")()
+with Flow("second") as b:
+    task(lambda: 2, name="two")()
+again = b
+"""
+
+
+def test_several_flows_are_named(flow_file, capsys):
+    path = flow_file(TWO)
+    assert call(["run", path]) == 2
+    assert f"holds 2 flows, a, b; say which, as in {path}:a" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("wanted", "name"), [("a", "first name"), ("second", "second"), ("again", "second")])
+def test_a_flow_is_chosen_by_variable_or_name(flow_file, capsys, wanted, name):
+    assert call(["run", f"{flow_file(TWO)}:{wanted}"]) == 0
+    assert f"SUCCESS {name}" in capsys.readouterr().out
+
+
+def test_a_module(tmp_path, monkeypatch, capsys):
+    package = tmp_path / "jobs_of_mine"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "nightly.py").write_text(
+        "from mpflow import Flow, task\n" + ONE.replace('Parameter("x", default=4)', "4")
+    )
+    monkeypatch.chdir(tmp_path)
+    assert call(["run", "jobs_of_mine.nightly:flow"]) == 0
+    assert call(["run", "jobs_of_mine.nightly", "-e", "processes", "-w", "1"]) == 0
+    assert capsys.readouterr().out.count("SUCCESS one") == 2
+
+
+def test_what_the_file_defines_reaches_the_workers(tmp_path, flow_file):
+    (tmp_path / "neighbour.py").write_text("def triple(x):\n    return 3 * x\n")
+    path = flow_file("""
+from dataclasses import dataclass
+import neighbour
+
+FACTOR = 7
+
+@dataclass
+class Point:
+    x: int
+
+def aside(point):
+    return Point(point.x * FACTOR)
+
+@task
+def work(x):
+    return aside(Point(neighbour.triple(x)))
+
+@task
+def check(point):
+    assert point == Point(42) and isinstance(point, Point), point
+
+with Flow("by value") as flow:
+    check(work(2))
+""")
+    done = run("run", path, "-e", "processes", "-w", "2")
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+
+
+# Parameters
+
+
+def test_parameters(flow_file, tmp_path, capfd):
+    path = flow_file("""
+@task
+def tell(a, b, c):
+    print("told", repr(a), repr(b), repr(c), flush=True)
+
+with Flow("p") as flow:
+    tell(Parameter("a"), Parameter("b"), Parameter("c", default="c"))
+""")
+    file = tmp_path / "p.json"
+    file.write_text('{"a": 1, "b": 2}')
+    assert call(["run", path, "--param-file", str(file), "-p", "b=[1, {}]"]) == 0
+    assert "told 1 [1, {}] 'c'" in capfd.readouterr().out
+
+
+# What is wrong is said in one sentence
+
+
+def bad(capsys, *arguments: str) -> str:
+    assert call(list(arguments)) == 2
+    err = capsys.readouterr().err
+    assert "mpflow/" not in err
+    return err
+
+
+def test_missing_file(capsys):
+    assert bad(capsys, "run", "no_such.py") == "mpflow: there is no file no_such.py\n"
+
+
+def test_missing_module(capsys):
+    assert "no file and no module no_such" in bad(capsys, "run", "no_such:flow")
+
+
+def test_directory(capsys, tmp_path):
+    (tmp_path / "d.py").mkdir()
+    assert "is a directory" in bad(capsys, "run", str(tmp_path / "d.py"))
+
+
+def test_no_flow(flow_file, capsys):
+    assert "binds no flow to a name" in bad(capsys, "run", flow_file("x = 1\n"))
+
+
+def test_no_such_flow(flow_file, capsys):
+    assert "has no flow 'c'; it has a, b, again" in bad(capsys, "run", flow_file(TWO) + ":c")
+
+
+def test_a_flow_behind_a_bare_run(flow_file, capsys):
+    path = flow_file(ONE + "flow.run()\nwith Flow('late') as late: pass\n")
+    assert "has no flow 'late' before line 9, where a flow.run(...) ended its loading" in bad(
+        capsys, "run", path + ":late"
+    )
+
+
+def test_unknown_parameter(flow_file, capsys):
+    assert "flow 'one' has no parameter 'z'; its parameters are 'x'" in bad(capsys, "run", flow_file(ONE), "-p", "z=1")
+
+
+def test_missing_parameter(flow_file, capsys):
+    path = flow_file(ONE.replace(", default=4", ""))
+    assert "flow 'one' needs a value for 'x'" in bad(capsys, "run", path)
+
+
+def test_unknown_executor(flow_file, capsys):
+    err = bad(capsys, "run", flow_file(ONE), "-e", "proceses")
+    assert "'proceses'" in err
+    assert "'processes'" in err
+
+
+@pytest.mark.parametrize("count", ["0", "-1", "many"])
+def test_bad_number_of_workers(flow_file, capsys, count):
+    assert "--workers" in bad(capsys, "run", flow_file(ONE), "-w", count)
+
+
+def test_workers_for_sync(flow_file, capsys):
+    assert "one task at a time" in bad(capsys, "run", flow_file(ONE), "-e", "sync", "-w", "2")
+
+
+def test_a_file_that_raises_shows_its_own_traceback(flow_file, capsys):
+    path = flow_file("1 / 0\n")
+    assert call(["run", path]) == 2
+    err = capsys.readouterr().err
+    assert f'File "{path}", line 2' in err
+    assert "cli/targets.py" not in err
+    assert err.endswith("could not be loaded: ZeroDivisionError: division by zero\n")
+
+
+def test_a_file_with_a_syntax_error(flow_file, capsys):
+    path = flow_file("def (\n")
+    assert call(["run", path]) == 2
+    assert f'File "{path}", line 2' in capsys.readouterr().err
+
+
+def test_a_file_that_exits(flow_file, capsys):
+    assert "called exit(3) while it was loaded" in bad(capsys, "run", flow_file("raise SystemExit(3)\n"))
+
+
+def test_a_cycle(flow_file, capsys):
+    path = flow_file("""
+with Flow("round") as flow:
+    a = task(lambda: 1, name="a")()
+    b = task(lambda: 2, name="b")()
+    a.set_upstream(b)
+    b.set_upstream(a)
+""")
+    assert "flow 'round' cannot run" in bad(capsys, "run", path)
+
+
+def test_no_arguments_and_unknown_commands(capsys):
+    assert call([]) == 2
+    assert call(["fly"]) == 2
+    assert call(["run"]) == 2
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_help_and_version(capsys):
+    assert call(["--help"]) == 0
+    assert call(["run", "--help"]) == 0
+    assert call(["--version"]) == 0
+    assert "0.1.0" in capsys.readouterr().out
