@@ -21,7 +21,7 @@ class Mpflow:
         self._workers = workers
         self._executor: Any = None
 
-    def __enter__(self) -> Mpflow:
+    def __enter__(self) -> Mpflow:  # noqa: PYI034 - Self is in typing from 3.11 on
         from benchmarks.graphs import fan
         from mpflow.executors import ProcessExecutor
 
@@ -74,7 +74,7 @@ class Futures:
         self._start_method = start_method
         self._pool: Any = None
 
-    def __enter__(self) -> Futures:
+    def __enter__(self) -> Futures:  # noqa: PYI034 - Self is in typing from 3.11 on
         from benchmarks.graphs import fan
 
         self._pool = ProcessPoolExecutor(self._workers, multiprocessing.get_context(self._start_method))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-class Complaint(Exception):  # noqa: N818 - it is what is said, and to the user there is no error to catch
+class Complaint(Exception):
     """Ends a command with one sentence on standard error."""
 
     def __init__(self, text: str, code: int = 2) -> None:
