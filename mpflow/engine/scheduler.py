@@ -25,7 +25,7 @@ from __future__ import annotations
 
 from array import array
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from heapq import heappop, heappush
 from itertools import chain
@@ -181,9 +181,12 @@ class Scheduler:
     def state(self, uid: int) -> State:
         """Build the unit's state; a packed success is unpacked anew each time."""
         record = self._units.records[uid]
-        if isinstance(record, State):
-            return record
         phase = self._units.phases[uid]
+        if isinstance(record, State):
+            if isinstance(record, Mapped) and phase != SUCCEEDED and uid in self._units.spreads:
+                # Whoever looked at the record before has seen what the children were then.
+                return self._with_children(uid, record)
+            return record
         if phase == SUCCEEDED:
             return self._hooks.unpack(uid, record)
         return Running() if phase == RUNNING else Pending()
@@ -397,14 +400,15 @@ class Scheduler:
         elif code:
             units.phases[node] = code
         else:
-            self._recall(node, state)
+            self._recall(node, node, state)
 
-    def _recall(self, uid: int, state: State) -> None:
+    def _recall(self, uid: int, node: int, state: State) -> None:
         """Take up a unit where a state from before this run left it."""
         if isinstance(state, Paused) and policy.due(state) is None:
             self._units.phases[uid] = RESTING
             return
         past = self._units.past_of(uid)
+        self._odd.add(node)
         if isinstance(state, (Resume, Paused)):
             past.resume = True
         elif isinstance(state, Retrying):
@@ -539,7 +543,7 @@ class Scheduler:
         units, spec = self._units, self._plan.specs[node]
         record = units.records[node]
         if not isinstance(record, Mapped):
-            new = self._changed(node, spec, Mapped(message="Spread over its inputs.", map_states=list, n_map_states=width))
+            new = self._changed(node, spec, _mapped(width))
             units.records[node] = new
             if not isinstance(new, Mapped):
                 self._place(node, node, new)
@@ -576,8 +580,7 @@ class Scheduler:
                 units.phases[uid] = code
                 spread.tally(code)
             else:
-                self._recall(uid, state)
-                self._odd.add(node)
+                self._recall(uid, node, state)
         if not reached:
             for uid in range(spread.base, spread.stop):
                 if units.phases[uid] == WAITING:
@@ -625,12 +628,12 @@ class Scheduler:
         units = self._units
         record = units.records[node]
         if isinstance(record, Mapped):
-            # Whoever looked before the children were done has seen what they were then.
-            units.records[node] = record.replace(map_states=self._states_of(node), result=None)
+            units.records[node] = self._with_children(node, record)
         self._settle(node, node, SUCCEEDED)
 
-    def _states_of(self, node: int) -> Callable[[], list[State | None]]:
-        return lambda: [self.state(uid) for uid in self.children(node)]
+    def _with_children(self, node: int, record: Mapped) -> Mapped:
+        """Return a Mapped state that will show the children as they are when somebody looks."""
+        return record.replace(map_states=lambda: [self.state(uid) for uid in self.children(node)], result=None)
 
     # What becomes of a unit.
 
@@ -905,7 +908,7 @@ class Scheduler:
     def _broken(self) -> Iterator[str]:
         plan, units = self._plan, self._units
         phases, spreads = units.phases, units.spreads
-        if self._fresh_nodes or self._fresh_children or self._orders or self._starts or self._settled:
+        if self._fresh_nodes or any(self._fresh_children.values()) or self._orders or self._starts or self._settled:
             yield "something was left to do"
         ready = [uid for _, start, stop in self._ready for uid in range(start, stop)] + self._ready_inline
         if sorted(ready) != [uid for uid, phase in enumerate(phases) if phase == READY]:
@@ -945,11 +948,15 @@ class Scheduler:
                     yield f"unit {uid} of node {node} waits for nothing"
 
 
+def _mapped(width: int) -> Mapped:
+    return Mapped(message="Spread over its inputs.", map_states=lambda: [Pending() for _ in range(width)], n_map_states=width)
+
+
 def _needs(plan: Plan, limits: Mapping[str, float]) -> dict[int, Needs]:
     """Return what each node takes of the resources that are limited."""
     found: dict[int, Needs] = {}
     for node, spec in enumerate(plan.specs):
-        if not spec.resources:
+        if not spec.resources or spec.inline:
             continue
         needs = tuple((name, amount) for name, amount in sorted(spec.resources.items()) if name in limits)
         for name, amount in needs:
