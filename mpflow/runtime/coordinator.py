@@ -158,8 +158,11 @@ class Coordinator:
             # Opening or indexing an upstream result runs the user's code.
             try:
                 job = Job(uid, number, node, index, info.run_count, inputs.of(node, index), hooks.extra_of(node, info))
-            except Exception as error:
-                lost = Failed(f"an input of task {specs[node].name!r} cannot be taken from its upstream result: {describe(error)}", error)
+            except Exception as error:  # noqa: BLE001 - see above
+                lost = Failed(
+                    f"an input of task {specs[node].name!r} cannot be taken from its upstream result: {describe(error)}",
+                    error,
+                )
                 news.append(AttemptsEnded((uid,), (number,), (lost.replace(context=hooks.context_of(uid)),)))
                 continue
             if specs[node].inline:
@@ -167,4 +170,3 @@ class Coordinator:
                 news.append(AttemptsEnded((uid,), (number,), (state,)))
             else:
                 jobs.append(job)
-

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Mapping
+from datetime import date as Date  # noqa: N812 - the context key is called date
+from datetime import datetime, timezone
 
 from mpflow._context import date_keys
 from mpflow.runtime.run_names import flow_id_of
@@ -30,13 +31,15 @@ def flow_context(
     date.
     """
     user = {key: value for key, value in {**ambient, **given}.items() if key not in _STAYS_HERE}
-    started = datetime.datetime.fromtimestamp(now, datetime.timezone.utc)
+    started = datetime.fromtimestamp(now, timezone.utc)
     scheduled = user.get("scheduled_start_time", started)
-    date = user.get("date", scheduled if isinstance(scheduled, datetime.datetime) else started)
-    if isinstance(date, datetime.date) and not isinstance(date, datetime.datetime):
-        date = datetime.datetime(date.year, date.month, date.day, tzinfo=datetime.timezone.utc)
-    if not isinstance(date, datetime.datetime):
-        raise TypeError(f"context key 'date' is {date!r}; it must be a datetime.datetime or datetime.date, for today and tomorrow follow from it")
+    date = user.get("date", scheduled if isinstance(scheduled, datetime) else started)
+    if isinstance(date, Date) and not isinstance(date, datetime):
+        date = datetime(date.year, date.month, date.day, tzinfo=timezone.utc)
+    if not isinstance(date, datetime):
+        raise TypeError(
+            f"context key 'date' is {date!r}; it must be a datetime.datetime or datetime.date, for today and tomorrow follow from it"
+        )
     return {
         **date_keys(date),
         "scheduled_start_time": scheduled,

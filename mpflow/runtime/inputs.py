@@ -80,7 +80,7 @@ class Inputs:
                 else:
                     widths.append(_length(self._opened(link)))
             # Opening a result and asking its length run the user's code.
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - see above
                 return Failed(self._unmappable(spec, link, error), error)
         return min(widths)
 

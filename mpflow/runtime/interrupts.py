@@ -31,7 +31,7 @@ class Interrupts:
             raise KeyboardInterrupt
         self._wake()
 
-    def __enter__(self) -> Interrupts:
+    def __enter__(self) -> Interrupts:  # noqa: PYI034 - Self needs 3.11
         if (
             threading.current_thread() is threading.main_thread()
             and signal.getsignal(signal.SIGINT) is signal.default_int_handler
@@ -40,7 +40,9 @@ class Interrupts:
             self._installed = True
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._installed:
             self._installed = False
             signal.signal(signal.SIGINT, signal.default_int_handler)

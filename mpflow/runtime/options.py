@@ -68,7 +68,9 @@ def check_options(
     contexts = dict(_mapping(task_contexts, "task_contexts"))
     for task, values in contexts.items():
         if task not in graph.tasks:
-            raise ValueError(f"task_contexts names {task!r}, which is not in flow {graph.name!r}; use the task that the call in the flow returned")
+            raise ValueError(
+                f"task_contexts names {task!r}, which is not in flow {graph.name!r}; use the task that the call in the flow returned"
+            )
         _mapping(values, f"task_contexts[{task!r}]")
     if keep not in KEEPS:
         raise ValueError(f"keep is {keep!r}; it must be one of {', '.join(map(repr, KEEPS))}")
@@ -101,7 +103,9 @@ def _handlers(handlers: Iterable[StateHandler] | None) -> Sequence[StateHandler]
     found = tuple(handlers or ())
     for handler in found:
         if not callable(handler):
-            raise TypeError(f"task_runner_state_handlers holds {handler!r}; each must be a callable taking (task, old_state, new_state)")
+            raise TypeError(
+                f"task_runner_state_handlers holds {handler!r}; each must be a callable taking (task, old_state, new_state)"
+            )
     return found
 
 
@@ -131,7 +135,9 @@ def _parameters(
         close = difflib.get_close_matches(str(unknown[0]), known, 1)
         hint = f"did you mean {close[0]!r}? " if close else ""
         has = f"Its parameters are {', '.join(map(repr, sorted(known)))}" if known else "It has no parameters"
-        raise ValueError(f"flow.run got {', '.join(map(repr, unknown))}, neither an argument of run nor a parameter of flow {graph.name!r}; {hint}{has}")
+        raise ValueError(
+            f"flow.run got {', '.join(map(repr, unknown))}, neither an argument of run nor a parameter of flow {graph.name!r}; {hint}{has}"
+        )
     merged = {name: parameter.default for name, parameter in known.items() if not parameter.required}
     around = context.get("parameters", ambient.get("parameters")) or {}
     if isinstance(around, Mapping):

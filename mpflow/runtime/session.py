@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, cast
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import cast
 
 from mpflow._context import context as ambient
 from mpflow.authoring.compile import Compiled, compile_flow
 from mpflow.authoring.graph import Graph
-from mpflow.authoring.task import Task
 from mpflow.engine.messages import Begin, Event, Restored, SlotsChanged
+from mpflow.engine.plan import Plan
 from mpflow.engine.scheduler import Scheduler
 from mpflow.engine.state import Failed, Mapped, Pending, Running, State
 from mpflow.executors.port import Body, get_executor
@@ -69,14 +70,14 @@ def run_graph(
 def _terminal(
     handler: Callable[..., State | None], states: set[State]
 ) -> Callable[[object, State, State], State | None]:
-    def ask(owner: object, old: State, new: State) -> State | None:
+    def ask(owner: object, _old: State, new: State) -> State | None:
         return handler(owner, new, states)
 
     return ask
 
 
 def _drive(compiled: Compiled, options: RunOptions, base: dict[str, object], clock: SystemClock) -> State:
-    plan = compiled.plan
+    plan = _watched(compiled.plan) if options.task_runner_state_handlers else compiled.plan
     bodies = tuple(
         Body(
             run=run,
@@ -88,7 +89,9 @@ def _drive(compiled: Compiled, options: RunOptions, base: dict[str, object], clo
             log_stdout=task.log_stdout,
             mapped=spec.mapped,
         )
-        for spec, task, run, constants in zip(plan.specs, compiled.tasks, compiled.runs, compiled.constants, strict=True)
+        for spec, task, run, constants in zip(
+            plan.specs, compiled.tasks, compiled.runs, compiled.constants, strict=True
+        )
     )
     restored = _restored(compiled, options)
     start_nodes = _start_nodes(compiled, options)
@@ -114,7 +117,7 @@ def _drive(compiled: Compiled, options: RunOptions, base: dict[str, object], clo
     )
     hooks.bind(scheduler.unit, scheduler.attempt)
     watch = (ReleasingWatch if options.keep == "references" else Watch)(plan, scheduler)
-    states = TaskStates(compiled.tasks, lambda node: _state_of(scheduler, compiled, node))
+    states = TaskStates(compiled.tasks, lambda node: _state_of(scheduler, node))
     with contextlib.ExitStack() as stack:
         stack.callback(executor.close)
         slots = executor.open(bodies, base)
@@ -141,12 +144,17 @@ def _drive(compiled: Compiled, options: RunOptions, base: dict[str, object], clo
     return final.replace(result=states)
 
 
+def _watched(plan: Plan) -> Plan:
+    """The same plan with every change of every task shown to handlers."""
+    return replace(plan, specs=tuple(replace(spec, handled=True) for spec in plan.specs))
+
+
 def _progress(states: TaskStates) -> str:
     done = sum(state.is_finished() for state in states.values())
     return f"{done} of {len(states)} tasks had finished"
 
 
-def _state_of(scheduler: Scheduler, compiled: Compiled, node: int) -> State:
+def _state_of(scheduler: Scheduler, node: int) -> State:
     state = scheduler.state(node)
     if isinstance(state, Mapped) and scheduler.width(node) is not None:
         children = scheduler.children(node)

@@ -31,7 +31,9 @@ class Watch:
         full_name = name if index < 0 else f"{name}[{index}]"
         error = state.result
         cause = (type(error), error, error.__traceback__) if isinstance(error, BaseException) else None
-        logging.getLogger(f"mpflow.{full_name}").error("task %r ended %s: %s", full_name, type(state).__name__, state.message, exc_info=cause)
+        logging.getLogger(f"mpflow.{full_name}").error(
+            "task %r ended %s: %s", full_name, type(state).__name__, state.message, exc_info=cause
+        )
 
 
 class ReleasingWatch(Watch):
