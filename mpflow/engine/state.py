@@ -172,6 +172,7 @@ class State:
         return new
 
     def __copy__(self) -> Self:
+        self._fix_times()
         new = type(self).__new__(type(self))
         for name in self._slots:
             setattr(new, name, getattr(self, name))
@@ -186,8 +187,12 @@ class State:
         new.__dict__.update(deepcopy(self.__dict__, memo))
         return new
 
+    def _fix_times(self) -> None:
+        """Look at times that are found at the first look, so that a copy agrees with its original."""
+
     def _settle(self) -> None:
-        """Look at what is found at first look, so that a copy agrees with its original."""
+        """Look at everything that is found at the first look; what finds it need not travel."""
+        self._fix_times()
         self.context  # noqa: B018 - looking is the point
 
     def __getstate__(self) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -348,8 +353,7 @@ class Scheduled(_Timed, Pending):
         super().__init__(message, result, context, cached_inputs)
         self._start_time = _aware(start_time)
 
-    def _settle(self) -> None:
-        super()._settle()
+    def _fix_times(self) -> None:
         self.start_time  # noqa: B018 - looking is the point
 
 
@@ -449,8 +453,7 @@ class Queued(_Timed, _MetaState):
         super().__init__(message, result, state, context, cached_inputs)
         self._start_time = _aware(start_time)
 
-    def _settle(self) -> None:
-        super()._settle()
+    def _fix_times(self) -> None:
         self.start_time  # noqa: B018 - looking is the point
 
 
@@ -715,7 +718,7 @@ def _same(one: Any, other: Any) -> bool:
         if getattr(one, "shape", None) != getattr(other, "shape", None):
             return False
         answer = one == other
-        while hasattr(answer, "all"):  # an array answers with one bool, a data frame with a column of them
+        while getattr(answer, "shape", ()):  # all() of an array is one answer, of a data frame one for each column
             answer = answer.all()
         return bool(answer)
     # The __eq__ of a user's class, or of two frames with other labels.
