@@ -24,7 +24,7 @@ class MpflowError(Exception):
     """The root: catching it catches everything mpflow raises on its own account."""
 
 
-class EngineBug(MpflowError):  # noqa: N818 - says what happened better than an Error would
+class EngineBug(MpflowError):
     """mpflow contradicted itself. Never the flow's fault; the text carries what a report needs."""
 
 
@@ -36,11 +36,11 @@ class PayloadError(MpflowError, TypeError):
     """Something that must travel between processes cannot be pickled or unpickled."""
 
 
-class WorkersUnavailable(MpflowError, RuntimeError):  # noqa: N818 - says what happened better than an Error would
+class WorkersUnavailable(MpflowError, RuntimeError):
     """Worker processes cannot be started, or die before they can take work."""
 
 
-class WorkerCrashed(MpflowError, RuntimeError):  # noqa: N818 - says what happened better than an Error would
+class WorkerCrashed(MpflowError, RuntimeError):
     """A worker process ended while it ran a task.
 
     `exitcode` is what the process exited with, `signal` the number of the signal that killed it, `rss` its last seen
@@ -56,7 +56,7 @@ class WorkerCrashed(MpflowError, RuntimeError):  # noqa: N818 - says what happen
         self.rss = rss
 
 
-class MemoryLimitExceeded(MpflowError, MemoryError):  # noqa: N818 - says what happened better than an Error would
+class MemoryLimitExceeded(MpflowError, MemoryError):
     """A worker used more memory than it was allowed and was stopped.
 
     `rss` is what it used and `limit` what it was allowed, in bytes; None where unknown.
@@ -85,7 +85,7 @@ class RemoteError(MpflowError):
         return f"{self.type_name}: {self.message}" if self.message else self.type_name
 
 
-class RemoteTraceback(Exception):  # noqa: N818 - it is the cause of an error, not one
+class RemoteTraceback(Exception):
     """The traceback of an exception as its worker saw it, carried as text in the exception's `__cause__`."""
 
     def __init__(self, text: str) -> None:
