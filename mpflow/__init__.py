@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import mpflow.engine.signals
 import mpflow.engine.state
-import mpflow.triggers
+import mpflow.triggers  # noqa: F401 - reachable by dots after a plain `import mpflow`
 from mpflow._context import context
 from mpflow.errors import MpflowError
 

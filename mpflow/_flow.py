@@ -50,7 +50,9 @@ class Flow(Graph):
         if on_failure is not None:
             self.state_handlers.append(_on_failure(on_failure))
         if terminal_state_handler is not None and not callable(terminal_state_handler):
-            raise TypeError(f"terminal_state_handler is {terminal_state_handler!r}; pass a callable taking (flow, state, reference_task_states)")
+            raise TypeError(
+                f"terminal_state_handler is {terminal_state_handler!r}; pass a callable taking (flow, state, reference_task_states)"
+            )
         self.terminal_state_handler = terminal_state_handler
 
     def run(
@@ -92,7 +94,9 @@ class Flow(Graph):
         from mpflow.runtime.session import run_graph
 
         if ambient.get("flow") is self:
-            raise RuntimeError(f"flow {self.name!r} was run inside its own `with` block, before it is complete; move flow.run() out of the block")
+            raise RuntimeError(
+                f"flow {self.name!r} was run inside its own `with` block, before it is complete; move flow.run() out of the block"
+            )
         options = check_options(
             self,
             parameters=parameters,
@@ -122,12 +126,14 @@ def _checked(handlers: Iterable[StateHandler] | None) -> list[StateHandler]:
     found = list(handlers)
     for handler in found:
         if not callable(handler):
-            raise TypeError(f"state_handlers holds {handler!r}; each must be a callable taking (flow, old_state, new_state)")
+            raise TypeError(
+                f"state_handlers holds {handler!r}; each must be a callable taking (flow, old_state, new_state)"
+            )
     return found
 
 
 def _on_failure(call: Callable[..., object]) -> StateHandler:
-    def on_failure(flow: object, old: State, new: State) -> None:
+    def on_failure(flow: object, _old: State, new: State) -> None:
         if new.is_failed():
             call(flow, new)
 

@@ -48,7 +48,7 @@ def attempt(
         for key, kind, value in job.inputs:
             inputs[key] = live(kind, value)
     # Opening an input unpickles a user's object, which runs the user's code.
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - see above
         state: State = failure(error)
         state.message = f"an input of task {body.name!r} cannot be opened: {describe(error)}"
     else:

@@ -119,7 +119,11 @@ def get_executor(executor: object, *, max_workers: int | None = None) -> Executo
             return cast(Executor, make())
         return cast(Executor, make(max_workers=max_workers))
     if isinstance(executor, type) or not isinstance(executor, Executor):
-        what = f"the class {executor.__name__}" if isinstance(executor, type) else f"an object of type {type(executor).__name__}"
+        what = (
+            f"the class {executor.__name__}"
+            if isinstance(executor, type)
+            else f"an object of type {type(executor).__name__}"
+        )
         raise TypeError(
             f"executor is {what}; pass one of {', '.join(map(repr, _NAMED))} or an instance such as ProcessExecutor(max_workers=4)"
         )

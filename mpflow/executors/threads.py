@@ -75,16 +75,20 @@ class ThreadExecutor:
     def __repr__(self) -> str:
         return f"ThreadExecutor(max_workers={self.max_workers})"
 
-    def __enter__(self) -> ThreadExecutor:
+    def __enter__(self) -> ThreadExecutor:  # noqa: PYI034 - Self needs 3.11
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def open(self, bodies: Sequence[Body], context: Mapping[str, object]) -> int:
         """Make a crew for this run; its threads start as jobs come."""
         if self._crew is not None:
-            raise RuntimeError(f"{self!r} is in use by another run; give each flow that runs at the same time an executor of its own")
+            raise RuntimeError(
+                f"{self!r} is in use by another run; give each flow that runs at the same time an executor of its own"
+            )
         warn_of_limits("threads", bodies)
         self._crew = _Crew(bodies, context, self.max_workers)
         return self.max_workers

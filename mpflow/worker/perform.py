@@ -52,6 +52,6 @@ def describe(error: BaseException) -> str:
     try:
         text = str(error)
     # str() of a user's exception runs the user's __str__.
-    except Exception:
+    except Exception:  # noqa: BLE001 - see above
         text = "(its text cannot be shown: __str__ raised)"
     return f"{kind}: {text}" if text else kind

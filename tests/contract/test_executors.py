@@ -34,7 +34,9 @@ def body(run: Callable[..., object], name: str = "it", **options: object) -> Bod
     return Body(run=run, name=name, slug=f"{name}-1", constants={}, **options)  # type: ignore[arg-type]
 
 
-def run_all(executor: Executor, bodies: Sequence[Body], jobs: Sequence[Job], base: dict[str, object] | None = None) -> dict[int, State]:
+def run_all(
+    executor: Executor, bodies: Sequence[Body], jobs: Sequence[Job], base: dict[str, object] | None = None
+) -> dict[int, State]:
     """Drive an executor as a coordinator would, never more in flight than it has slots."""
     slots = executor.open(bodies, base or {})
     waiting, ended, out = list(jobs), {}, 0
@@ -101,13 +103,23 @@ def test_how_attempts_end(executor: Executor) -> None:
 
 
 def test_the_context_of_an_attempt(executor: Executor) -> None:
-    ended = run_all(executor, [body(seen, name="look")], [Job(0, 2, 0, 4, 2, extra={"here": "extra"})], {"here": "base"})
-    assert ended[0].result == {"here": "extra", "task_name": "look", "task_full_name": "look[4]", "task_run_count": 2, "map_index": 4}
+    ended = run_all(
+        executor, [body(seen, name="look")], [Job(0, 2, 0, 4, 2, extra={"here": "extra"})], {"here": "base"}
+    )
+    assert ended[0].result == {
+        "here": "extra",
+        "task_name": "look",
+        "task_full_name": "look[4]",
+        "task_run_count": 2,
+        "map_index": 4,
+    }
 
 
 def test_many_jobs_each_end_once(executor: Executor) -> None:
     count = 500
-    ended = run_all(executor, [body(add)], [Job(unit, 1, 0, unit, 1, [Input("x", LIVE, unit)]) for unit in range(count)])
+    ended = run_all(
+        executor, [body(add)], [Job(unit, 1, 0, unit, 1, [Input("x", LIVE, unit)]) for unit in range(count)]
+    )
     assert [ended[unit].result for unit in range(count)] == list(range(1, count + 1))
 
 

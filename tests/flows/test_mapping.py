@@ -91,7 +91,10 @@ def test_a_reducers_trigger_sees_all_children(executor: Executor) -> None:
     state = flow.run(executor=executor)
     assert state.is_successful()
     assert state.result[q].result == ["two"]
-    assert type(flow.run(executor=executor, task_states={a: Mapped(map_states=[Success(result=0)] * 4)}).result[q]) is TriggerFailed
+    assert (
+        type(flow.run(executor=executor, task_states={a: Mapped(map_states=[Success(result=0)] * 4)}).result[q])
+        is TriggerFailed
+    )
 
 
 def test_skips_loops_and_retries_are_per_child(executor: Executor) -> None:
