@@ -128,6 +128,7 @@ class ProcessExecutor:
         if self._pool is None:
             self._pool = Pool(
                 self.max_workers,
+                method=self.start_method,
                 environ=self._environ(),
                 preload=self._preload,
                 memory_limit=self.memory_limit or 0,
@@ -404,6 +405,8 @@ class ProcessExecutor:
                 "umask": _umask(),
                 "environ": self._environ(),
                 "max_tasks": self._max_tasks,
+                "threads": self._threads,
+                "log_levels": _log_levels(),
                 "initializer": initializer,
             },
             what="the settings of the workers",
@@ -590,3 +593,16 @@ def _log(blob: bytes) -> None:
     logger = logging.getLogger(record.name)
     if logger.isEnabledFor(record.levelno):
         logger.handle(record)
+
+
+def _log_levels() -> dict[str, int]:
+    """The levels of the loggers under `mpflow`, so that workers send nothing that nobody wants."""
+    logging: Any = sys.modules.get("logging")
+    if logging is None:
+        # As it would be: nobody has lowered the root logger's level.
+        return {"mpflow": 30}
+    levels = {"mpflow": logging.getLogger("mpflow").getEffectiveLevel()}
+    for name, logger in list(logging.Logger.manager.loggerDict.items()):
+        if name.startswith("mpflow.") and isinstance(logger, logging.Logger) and logger.level:
+            levels[name] = logger.level
+    return levels

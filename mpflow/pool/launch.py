@@ -1,39 +1,77 @@
-"""How the supervisor starts: exec'd fresh, with nothing of the caller's but its standard streams.
+"""How the supervisor starts: exec'd fresh, or forked from the caller where it asked for that.
 
 Needs neither `subprocess` nor `multiprocessing`, whose import costs as much as the process.
 """
 
 from __future__ import annotations
 
+import _signal
 import _socket
 import contextlib
 import os
 import sys
+import warnings
 from collections.abc import Mapping, Sequence
+from typing import Any, Final, NoReturn
 
 from mpflow.errors import WorkersUnavailable
+from mpflow.pool import supervisor
+from mpflow.worker.protocol import POOL_MARK
 
-POOL_MARK = "MPFLOW_POOL"
-"""Environment variable that marks every process of a pool with the pool's name."""
-
-# The package is put in sys.modules unloaded: a worker needs some of its modules, hardly ever the names it serves.
-_CODE = """
+_CODE: Final = """
 import sys
-sys.path[:] = [entry for entry in {path!r}]
+sys.path[:] = {path!r}
 sys.dont_write_bytecode = {no_bytecode!r}
-from mpflow.pool.supervisor import from_command_line
-from_command_line()
+from importlib.machinery import PathFinder
+from types import ModuleType
+
+def unloaded():
+    # A worker needs some modules of the package and hardly ever the names that the package itself serves.
+    spec = PathFinder.find_spec("mpflow", {home!r})
+    package = ModuleType("mpflow")
+    package.__spec__, package.__loader__, package.__file__ = spec, spec.loader, spec.origin
+    package.__package__, package.__path__ = "mpflow", list(spec.submodule_search_locations)
+    def load(name):
+        if package.__dict__.get("__getattr__") is not load:
+            raise AttributeError(name)
+        del package.__getattr__
+        spec.loader.exec_module(package)
+        return getattr(package, name)
+    package.__getattr__ = load
+    sys.modules["mpflow"] = package
+unloaded()
+del unloaded, ModuleType, PathFinder
 """
+_SUPERVISE: Final = """
+from mpflow.pool.launch import supervise
+supervise({control}, {coordinator}, {preload!r}, {method!r})
+"""
+_WORK: Final = """
+from mpflow.pool.supervisor import worker_from_exec
+worker_from_exec({down}, {up}, {shared}, {nonce}, {parent})
+"""
+_CONTROL: Final = 3
+"""The descriptor that the supervisor finds its end of the control socket at."""
 
 
-def start_supervisor(*, environ: Mapping[str, str], preload: Sequence[str], pool: str) -> tuple[int, _socket.socket]:
+def start_supervisor(
+    method: str, *, environ: Mapping[str, str], preload: Sequence[str], pool: str
+) -> tuple[int, _socket.socket]:
     """Start a supervisor; return its pid and our end of its control socket.
 
-    Raises WorkersUnavailable if the process cannot be started.
+    method: how workers are to be made, "forkserver", "spawn" or "fork". Raises WorkersUnavailable if it cannot start.
     """
-    ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
     try:
-        return _spawn(theirs.fileno(), environ=environ, preload=preload, pool=pool), ours
+        ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
+    except OSError as error:
+        raise WorkersUnavailable(
+            f"no worker can be started: {error}; close descriptors or raise the limit (ulimit -n)"
+        ) from error
+    try:
+        if method == "fork":
+            return _fork(theirs.fileno(), preload), ours
+        code = _SUPERVISE.format(control=_CONTROL, coordinator=os.getpid(), preload=list(preload), method=method)
+        return _execute(code, {theirs.fileno(): _CONTROL}, {**environ, POOL_MARK: pool}), ours
     except OSError as error:
         ours.close()
         raise WorkersUnavailable(
@@ -44,32 +82,60 @@ def start_supervisor(*, environ: Mapping[str, str], preload: Sequence[str], pool
         theirs.close()
 
 
-def _spawn(control: int, *, environ: Mapping[str, str], preload: Sequence[str], pool: str) -> int:
+def supervise(control: int, coordinator: int, preload: Sequence[str], method: str) -> NoReturn:
+    """Be the supervisor that `start_supervisor` has started."""
+    supervisor.main(control, coordinator, preload=preload, fresh=_execute_worker if method == "spawn" else None)
+
+
+def _execute_worker(down: int, up: int, shared: int, nonce: int) -> int:
+    code = _WORK.format(down=3, up=4, shared=5, nonce=nonce, parent=os.getpid())
+    return _execute(code, {down: 3, up: 4, shared: 5}, os.environ)
+
+
+def _execute(code: str, fds: Mapping[int, int], environ: Mapping[str, str]) -> int:
+    """Start an interpreter with nothing of this process's but its standard outputs and the given descriptors."""
     home = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    path = [home, *(entry for entry in sys.path if isinstance(entry, str) and entry and os.path.isabs(entry))]
-    code = _CODE.format(path=path, no_bytecode=sys.dont_write_bytecode)
-    target = 3
-    arguments = [sys.executable, *_flags(), "-c", code, str(target), str(os.getpid()), ",".join(preload)]
-    actions: list[tuple[int, ...] | tuple[int, int, str, int, int]] = [(os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0)]
+    path = [home, *(entry for entry in sys.path if isinstance(entry, str) and os.path.isabs(entry))]
+    prologue = _CODE.format(path=path, home=[home], no_bytecode=sys.dont_write_bytecode)
+    actions: list[Any] = [(os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0)]
     for stream in (1, 2):
         try:
             os.fstat(stream)
         except OSError:
             actions.append((os.POSIX_SPAWN_OPEN, stream, "/dev/null", os.O_WRONLY, 0))
-    if control == target:
-        os.set_inheritable(control, True)
-    else:
-        actions.append((os.POSIX_SPAWN_DUP2, control, target))
-    import _signal
-
+    # By way of numbers that are neither source nor target, so that nothing is overwritten before it has been copied.
+    between = (number for number in range(6, 64) if number not in fds)
+    steps = [(fd, next(between), target) for fd, target in fds.items()]
+    actions += [(os.POSIX_SPAWN_DUP2, fd, step) for fd, step, _ in steps]
+    for _, step, target in steps:
+        actions += [(os.POSIX_SPAWN_DUP2, step, target), (os.POSIX_SPAWN_CLOSE, step)]
     return os.posix_spawn(
         sys.executable,
-        arguments,
-        {**environ, POOL_MARK: pool},
-        file_actions=actions,  # type: ignore[arg-type]
+        [sys.executable, *_flags(), "-c", prologue + code],
+        environ,
+        file_actions=actions,
         setsigmask=(),
-        setsigdef=[number for number in _signal.valid_signals() if number not in (_signal.SIGKILL, _signal.SIGSTOP)],
+        setsigdef=_signal.valid_signals() - {_signal.SIGKILL, _signal.SIGSTOP},
     )
+
+
+def _fork(control: int, preload: Sequence[str]) -> int:
+    coordinator = os.getpid()
+    with warnings.catch_warnings():
+        # Forking beside threads is what the caller asked for, and was told about.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        pid = os.fork()
+    if pid:
+        return pid
+    try:
+        with open(os.devnull, "rb") as empty:
+            os.dup2(empty.fileno(), 0)
+        for number in _signal.valid_signals() - {_signal.SIGKILL, _signal.SIGSTOP, _signal.SIGPIPE}:
+            _signal.signal(number, _signal.SIG_DFL)
+        _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
+        supervisor.main(control, coordinator, preload=preload, own_main=sys.modules.get("__main__"))
+    finally:
+        os._exit(72)
 
 
 def _flags() -> list[str]:
@@ -92,7 +158,7 @@ def sweep(pool: str) -> None:
     mark = f"{POOL_MARK}={pool}".encode()
     me = os.getpid()
     for name in os.listdir("/proc"):
-        if name.isdigit() and int(name) != me:
+        if name.isdigit() and int(name) != me and not supervisor.is_tracker(int(name)):
             with contextlib.suppress(OSError):
                 with open(f"/proc/{name}/environ", "rb") as file:
                     marked = mark in file.read().split(b"\0")

@@ -181,13 +181,11 @@ class Link:
             if not data:
                 ended = True
                 break
-            try:
-                records += self._reader.feed(data)
-            except protocol.GarbledFrame:
-                self.condemned = True
-                self._reader = protocol.FrameReader(self.nonce)
+            records += self._reader.feed(data)
             if len(data) < CHUNK:
                 break
+        if self._reader.garbled:
+            self.condemned = True
         # The doorbell rang after the records were written.
         self.seen = self.ring.written
         return self.ring.take(self.seen) + records, ended

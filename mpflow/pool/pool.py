@@ -31,9 +31,12 @@ LARGE: Final = 256 * 1024
 """A job with more bytes than this goes only to a worker that is waiting to read."""
 _PEEK_S: Final = 0.001
 _PEEK_AT_MOST_S: Final = 0.05
+_NEVER_S: Final = float("inf")
 _RECALL_NS: Final = 1_000_000
 """How long a body must have run before the jobs behind it are fetched back for an idle worker."""
 _GRACE_S: Final = 0.1
+_STILLBORN: Final = 30
+"""Deaths in a row, with no job begun in between, after which trying again is no use."""
 
 
 class Death(NamedTuple):
@@ -101,6 +104,7 @@ class Pool:
         self,
         size: int,
         *,
+        method: str = "forkserver",
         environ: Mapping[str, str],
         preload: Sequence[str] = (),
         memory_limit: int = 0,
@@ -110,6 +114,7 @@ class Pool:
         """Start the supervisor and ask it for `size` workers. Raises WorkersUnavailable."""
         self.size = size
         self.name = os.urandom(8).hex()
+        self._method = method
         self._environ = environ
         self._preload = preload
         self._memory_limit = memory_limit
@@ -129,6 +134,7 @@ class Pool:
         self._lost_supervisors = 0
         self._died = self._started = self._supervisors = self._recalls = 0
         self._peek_s = _PEEK_S
+        self._look_at = _NEVER_S
         self._closed = False
         self._mean_ns = BUDGET_NS
         self._control: _socket.socket | None = None
@@ -148,25 +154,20 @@ class Pool:
 
     def _start(self) -> None:
         self._supervisor, self._control = launch.start_supervisor(
-            environ=self._environ, preload=self._preload, pool=self.name
+            self._method, environ=self._environ, preload=self._preload, pool=self.name
         )
         self._supervisors += 1
         self._control.setblocking(False)
         self._epoll.register(self._control.fileno(), select.EPOLLIN)
         if self._memory_limit:
             self._tell((far.MEMORY, self._memory_limit))
-        while len(self._links) < self.size:
-            if not self._add_worker():
-                break
+        self._fill_up()
 
     def _add_worker(self) -> bool:
+        """Ask for one more worker; False where there is no room for it beside those there are."""
         try:
             link = Link(self._next_number)
         except OSError as error:
-            if any(link.was_up for link in self._links.values()) or error.errno not in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
-                # Fewer workers are better than none.
-                if self._links:
-                    return False
             if self._links:
                 return False
             raise WorkersUnavailable(
@@ -181,6 +182,14 @@ class Pool:
         if self._run_message is not None:
             self._begin_on(link)
         return True
+
+    def _fill_up(self) -> None:
+        while len(self._links) < self.size and self._add_worker():
+            pass
+
+    def __del__(self) -> None:
+        if not getattr(self, "_closed", True):
+            self.close()
 
     def close(self) -> None:
         """End every process of the pool: ask, wait briefly, kill. May be called twice."""
@@ -302,7 +311,7 @@ class Pool:
             os.waitpid(self._supervisor, 0)
         self._supervisor = 0
         self._lost_supervisors += 1
-        if self._lost_supervisors > 8:
+        if self._lost_supervisors > _STILLBORN:
             raise WorkersUnavailable(
                 "the process that supervises the workers keeps dying before any worker is ready; look for what kills it "
                 "(out of memory, a policy of this machine) or use executor='threads'"
@@ -343,19 +352,17 @@ class Pool:
         """Tell all workers, and those to come, about a new run."""
         self._run += 1
         self._run_message = (protocol.BEGIN_RUN, self._run, settings, shared, fresh, copied)
-        for link in list(self._links.values()):
-            self._begin_on(link)
+        for link in self._links.values():
+            if not link.retiring:
+                self._begin_on(link)
 
     def end_run(self) -> None:
         """Forget the run's jobs; a worker that still performs one is killed."""
-        for order in self._backlog:
-            order.why = "the run is over"
         self._backlog.clear()
-        for link in list(self._links.values()):
+        for link in self._links.values():
             if link.queue:
                 link.retiring = True
-                for order in link.queue:
-                    order.why = "the run is over"
+                link.queue.clear()
                 self._tell((far.KILL, link.number, 0, far.BY_REQUEST))
         self._ready.clear()
         forgotten = tuple(self._taught)
@@ -495,6 +502,7 @@ class Pool:
                 watches = []
             self._send(link, operations)
         self._peek_s = _PEEK_S
+        self._look_at = min(self._look_at, time.monotonic() + _PEEK_S)
 
     def _send(self, link: Link, operations: list[tuple[object, ...]]) -> None:
         if not link.send(operations) and link.down not in self._by_fd:
@@ -530,8 +538,9 @@ class Pool:
                     woken = True
                 else:
                     self._hear(flags)
-            if not events:
-                self._look_around()
+            now = time.monotonic()
+            if now >= self._look_at:
+                self._look_around(now)
             if self._backlog:
                 self._dispatch()
             if ready or woken or (deadline is not None and time.monotonic() >= deadline):
@@ -540,13 +549,16 @@ class Pool:
         return ready
 
     def _patience(self, deadline: float | None) -> float | None:
-        left = None if deadline is None else max(0.0, deadline - time.monotonic())
+        """How long to wait for news; where queues are deep, no longer than until the next look around."""
         for link in self._links.values():
             if len(link.queue) > 1 or link.condemned:
-                tick = self._peek_s
-                self._peek_s = min(tick * 1.5, _PEEK_AT_MOST_S)
-                return tick if left is None or tick < left else left
-        return left
+                now = time.monotonic()
+                if self._look_at == _NEVER_S:
+                    self._look_at = now + self._peek_s
+                until = self._look_at if deadline is None else min(deadline, self._look_at)
+                return max(0.0, until - now)
+        self._look_at = _NEVER_S
+        return None if deadline is None else max(0.0, deadline - time.monotonic())
 
     def _read(self, link: Link) -> None:
         records, ended = link.receive()
@@ -558,8 +570,8 @@ class Pool:
         if records:
             self._take(link, records)
 
-    def _look_around(self) -> None:
-        """With no news for a while: read unannounced reports, and share out what waits behind long bodies."""
+    def _look_around(self, now: float) -> None:
+        """Read reports that are not announced yet, and share out what waits behind long bodies."""
         found = False
         for link in list(self._links.values()):
             if len(link.queue) > 1 or link.condemned:
@@ -569,8 +581,8 @@ class Pool:
                     self._take(link, records)
             if link.condemned and not link.retiring:
                 self._dismiss(link)
-        if found:
-            self._peek_s = _PEEK_S
+        self._peek_s = _PEEK_S if found else min(self._peek_s * 1.5, _PEEK_AT_MOST_S)
+        self._look_at = now + self._peek_s
         if not self._backlog:
             self._rebalance()
 
@@ -626,6 +638,7 @@ class Pool:
                 order = link.settle(record[1])
                 if order is None:
                     continue
+                self._stillborn = self._lost_supervisors = 0
                 taken = record[7] + OVERHEAD_NS
                 before = costs.get(order.body, 0)
                 costs[order.body] = (before * 3 + taken) >> 2 if before else taken
@@ -639,8 +652,6 @@ class Pool:
             elif kind == protocol.UP:
                 link.was_up = True
                 link.pid = record[1]
-                self._stillborn = 0
-                self._lost_supervisors = 0
             elif kind == protocol.RETIRING:
                 link.retiring = True
             elif kind == protocol.LOG:
@@ -661,26 +672,28 @@ class Pool:
         for fd in (link.up, link.down):
             if self._by_fd.pop(fd, None) is not None:
                 self._epoll.unregister(fd)
-        begun, reported = link.cell[BEGUN], link.cell[REPORTED]
+        begun = link.cell[BEGUN]
         waiting: list[Order] = []
         for order in link.queue:
-            if order.seq > begun or (order.seq == begun and begun <= reported and False):
+            if order.seq > begun:
                 waiting.append(order)
             else:
                 self._ready.append((order, death))
         self._requeue(waiting)
         self._died += 1
-        if not link.was_up:
+        link.close()
+        if begun:
+            self._stillborn = self._lost_supervisors = 0
+        elif replace:
             self._stillborn += 1
-            if self._stillborn > max(16, 4 * self.size):
+            if self._stillborn > max(_STILLBORN, 4 * self.size):
                 why = f": {death.why}" if death.why else "" if death.status is None else f" ({_ending(death.status)})"
                 raise WorkersUnavailable(
-                    f"{self._stillborn} workers in a row died before they were ready{why}; "
+                    f"{self._stillborn} workers in a row died before they could begin a task{why}; "
                     "look at what they wrote to standard error, and at the limits on processes and memory"
                 )
-        link.close()
         if replace and not self._closed and self._control is not None:
-            self._add_worker()
+            self._fill_up()
 
     def statistics(self) -> Statistics:
         """Say what the pool has done so far."""
@@ -700,7 +713,7 @@ class Pool:
 
     def wake(self) -> None:
         """Make `wait` return; safe from any thread and from signal handlers."""
-        with contextlib.suppress(OSError):
+        if not self._closed:
             os.eventfd_write(self._bell, 1)
 
 

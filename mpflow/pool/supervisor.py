@@ -16,9 +16,10 @@ import marshal
 import mmap
 import os
 import select
-import sys
 import time
-from typing import Any, Final, NoReturn, cast
+from collections.abc import Callable, Iterable
+from types import ModuleType
+from typing import Final, NoReturn
 
 from mpflow.worker import protocol
 from mpflow.worker.protocol import BEGUN, MAPPING_SIZE, REPORTED, START
@@ -48,11 +49,18 @@ BY_REQUEST: Final = "killed"
 
 DATAGRAM: Final = 1 << 16
 _SAMPLE_S: Final = 0.25
+_ORPHANS_S: Final = 5.0
+"""After so long what cannot be killed (it belongs to root, or hangs in the kernel) is given up."""
+_TRACKERS_S: Final = 1.0
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_CHILD_SUBREAPER: Final = 36
 _F_ADD_SEALS: Final = 1033
 _SEALS: Final = 0x2 | 0x4 | 0x10
 """Shrink, grow, future write."""
+
+
+Fresh = Callable[[int, int, int, int], int]
+"""Starts a worker by exec from its three descriptors and its nonce; returns its pid."""
 
 
 def _prctl(option: int, value: int) -> bool:
@@ -90,7 +98,9 @@ class _Child:
 class Supervisor:
     """The loop of the supervising process."""
 
-    def __init__(self, control: int, coordinator: int) -> None:
+    def __init__(self, control: int, coordinator: int, *, fresh: Fresh | None, own_main: ModuleType | None) -> None:
+        self._fresh = fresh
+        self._own_main = own_main
         self._socket = _socket.socket(fileno=control)
         self._socket.setblocking(False)
         self._children: dict[int, _Child] = {}
@@ -191,22 +201,27 @@ class Supervisor:
             self._say(UNABLE, number, "descriptors for it did not arrive: too many are open")
             return
         down, up, shared = fds
+        parent = os.getpid()
+        mapping: mmap.mmap | None = None
         try:
             mapping = mmap.mmap(shared, MAPPING_SIZE)
-            _seal(shared)
-            os.close(shared)
-            parent = os.getpid()
-            pid = os.fork()
+            if self._fresh is not None:
+                pid = self._fresh(down, up, shared, nonce)
+            else:
+                _seal(shared)
+                pid = os.fork()
         except OSError as error:
-            self._say(UNABLE, number, str(error))
+            if mapping is not None:
+                mapping.close()
             for fd in fds:
-                with contextlib.suppress(OSError):
-                    os.close(fd)
+                os.close(fd)
+            self._say(UNABLE, number, str(error))
             return
         if pid == 0:
+            os.close(shared)
             self._become_worker(parent, down, up, nonce, mapping)
-        os.close(down)
-        os.close(up)
+        for fd in fds:
+            os.close(fd)
         child = _Child(number, pid, mapping)
         self._children[number] = self._by_pid[pid] = child
         self._say(SPAWNED, number, pid)
@@ -214,22 +229,13 @@ class Supervisor:
     def _become_worker(self, parent: int, down: int, up: int, nonce: int, mapping: mmap.mmap) -> NoReturn:
         try:
             _signal.set_wakeup_fd(-1)
-            _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
-            _signal.signal(_signal.SIGINT, _signal.SIG_IGN)
-            _prctl(_PR_SET_PDEATHSIG, _signal.SIGKILL)
-            _prctl(_PR_SET_CHILD_SUBREAPER, 1)
-            if os.getppid() != parent:
-                os._exit(0)
             self._socket.close()
             for fd in (self._wakeup, self._wake, self._pidfd):
                 if fd >= 0:
                     os.close(fd)
             for child in self._children.values():
                 child.close()
-            from mpflow.worker.hygiene import move_high
-            from mpflow.worker.main import begin
-
-            begin(down=move_high(down), up=move_high(up), nonce=nonce, mapping=memoryview(mapping))
+            _be_worker(parent, down, up, nonce, memoryview(mapping), self._own_main)
         finally:
             os._exit(71)
 
@@ -252,10 +258,10 @@ class Supervisor:
                 continue
             # A job that waits in its worker's queue cannot be over its limit sooner than that from now.
             due = cell[START] + limit if cell[BEGUN] == seq else now + limit
-            if due <= now and self._kill_if(child, seq, BY_TIME, limit):
-                continue
-            if cell[REPORTED] < seq:
-                heapq.heappush(self._deadlines, (max(due, now + 1_000_000), number, seq, limit))
+            if due <= now:
+                self._kill_if(child, seq, BY_TIME, limit)
+            if number in self._children and child.why is None and cell[REPORTED] < seq:
+                heapq.heappush(self._deadlines, (max(due, now + 500_000), number, seq, limit))
 
     def _kill_if(self, child: _Child, seq: int, why: str, limit: int = 0) -> bool:
         """Stop, look, kill: so that no kill meant for one job meets the next."""
@@ -265,19 +271,26 @@ class Supervisor:
         if seq and (cell[BEGUN] != seq or cell[REPORTED] >= seq or (limit and cell[START] + limit > time.monotonic_ns())):
             os.kill(child.pid, _signal.SIGCONT)
             return False
-        child.why = why
+        # The reason that came first is the one: the end of its pipe may be noticed before its death is told.
+        child.why = child.why or why
         with contextlib.suppress(ProcessLookupError):
             os.kill(child.pid, _signal.SIGKILL)
         return True
 
     def _stop(self, child: _Child) -> bool:
         """Bring a worker to a halt; False where it has died."""
+        give_up = time.monotonic() + 0.2
         try:
             os.kill(child.pid, _signal.SIGSTOP)
-            pid, status = os.waitpid(child.pid, os.WUNTRACED)
+            while True:
+                pid, status = os.waitpid(child.pid, os.WUNTRACED | os.WNOHANG)
+                if pid or time.monotonic() > give_up:
+                    break
+                time.sleep(0.00002)
         except (ProcessLookupError, ChildProcessError):
             return False
-        if os.WIFSTOPPED(status):
+        # Not even stopped after that long, it waits for a device in the kernel, and is not about to begin another job.
+        if not pid or os.WIFSTOPPED(status):
             return True
         self._buried(child, status)
         return False
@@ -337,17 +350,37 @@ class Supervisor:
         self._say(DIED, child.number, status, child.why, rss)
 
     def _kill_orphans(self) -> None:
-        """Kill every process that has become ours by the death of its parent, until there is none."""
-        for _ in range(2000):
+        """Kill every process that has become ours by the death of its parent, until there is none.
+
+        What cleans up shared memory after multiprocessing is given time to do so: it ends by itself with its users.
+        """
+        give_up = time.monotonic() + _ORPHANS_S
+        spare_until = time.monotonic() + _TRACKERS_S
+        while time.monotonic() < give_up:
             orphans = [pid for pid in _children_of(os.getpid()) if pid not in self._by_pid]
             if not orphans:
                 return
+            spared = 0
             for pid in orphans:
+                if time.monotonic() < spare_until and is_tracker(pid):
+                    spared += 1
+                    continue
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.kill(pid, _signal.SIGKILL)
-            for pid in orphans:
-                with contextlib.suppress(ChildProcessError):
-                    os.waitpid(pid, 0)
+            for _ in range(50):
+                left = len(orphans)
+                for pid in orphans:
+                    with contextlib.suppress(ChildProcessError):
+                        if os.waitpid(pid, os.WNOHANG)[0]:
+                            left -= 1
+                            continue
+                        continue
+                    left -= 1
+                if left <= spared:
+                    break
+                time.sleep(0.0001)
+            if spared:
+                time.sleep(0.001)
 
     def _end(self) -> NoReturn:
         """Kill everything and leave."""
@@ -416,8 +449,47 @@ def _resident_pages(pid: int) -> int:
         return int(file.read().split()[1])
 
 
-def main(control: int, coordinator: int, preload: list[str]) -> NoReturn:
-    """Be the supervisor in this process; never returns."""
+def is_tracker(pid: int) -> bool:
+    """Whether a process is the one with which multiprocessing cleans up shared memory."""
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            return b"resource_tracker" in file.read()
+    except OSError:
+        return False
+
+
+def _be_worker(
+    parent: int, down: int, up: int, nonce: int, mapping: memoryview, own_main: ModuleType | None
+) -> NoReturn:
+    """Turn this process into a worker: its signals, its place in the process tree, its descriptors."""
+    for number in (_signal.SIGCHLD, _signal.SIGTERM, _signal.SIGHUP, _signal.SIGQUIT):
+        _signal.signal(number, _signal.SIG_DFL)
+    _signal.signal(_signal.SIGINT, _signal.SIG_IGN)
+    # A body that kills its own process group must not meet the others in it.
+    os.setpgid(0, 0)
+    _prctl(_PR_SET_PDEATHSIG, _signal.SIGKILL)
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    if os.getppid() != parent:
+        os._exit(0)
+    from mpflow.worker.hygiene import move_high
+    from mpflow.worker.main import begin
+
+    begin(down=move_high(down), up=move_high(up), nonce=nonce, mapping=mapping, own_main=own_main)
+
+
+def main(
+    control: int,
+    coordinator: int,
+    *,
+    preload: Iterable[str] = (),
+    fresh: Fresh | None = None,
+    own_main: ModuleType | None = None,
+) -> NoReturn:
+    """Be the supervisor in this process; never returns.
+
+    preload: modules for workers to find imported. fresh: starts a worker by exec instead of fork. own_main: the module
+    that workers have as `__main__`, where it is not an empty one.
+    """
     with contextlib.suppress(OSError):
         os.setsid()
     _close_inherited(control)
@@ -427,9 +499,10 @@ def main(control: int, coordinator: int, preload: list[str]) -> NoReturn:
     import mpflow.worker.main  # noqa: F401  (what every worker needs, loaded once)
 
     for name in preload:
-        with contextlib.suppress(ImportError):
+        # What cannot be imported here fails, with a better message, in the body that needs it.
+        with contextlib.suppress(Exception):
             __import__(name)
-    Supervisor(control, coordinator).serve()
+    Supervisor(control, coordinator, fresh=fresh, own_main=own_main).serve()
 
 
 def _close_inherited(keep: int) -> None:
@@ -444,7 +517,12 @@ def _close_inherited(keep: int) -> None:
                 os.close(fd)
 
 
-def from_command_line() -> NoReturn:
-    """Read what `launch` put on the command line."""
-    arguments = sys.argv[1:]
-    main(int(arguments[0]), int(arguments[1]), [name for name in cast("Any", arguments[2]).split(",") if name])
+def worker_from_exec(down: int, up: int, shared: int, nonce: int, parent: int) -> NoReturn:
+    """Be a worker in a process that was exec'd for it."""
+    mapping = mmap.mmap(shared, MAPPING_SIZE)
+    _seal(shared)
+    os.close(shared)
+    try:
+        _be_worker(parent, down, up, nonce, memoryview(mapping), None)
+    finally:
+        os._exit(71)

@@ -1,7 +1,8 @@
 """What a body may have changed in its process, put back before the next one runs.
 
 Owns the picture of a clean worker. `tidy` is cheap and runs after every body; `scrub` looks at what is changed rarely and
-runs when the worker has nothing else to do. What cannot be put back is a reason to retire the process, which both return.
+runs after a body that is new here, and every few milliseconds. What cannot be put back is a reason to retire the process,
+which both return.
 """
 
 from __future__ import annotations
@@ -9,56 +10,88 @@ from __future__ import annotations
 import _signal
 import _thread
 import contextlib
+import fcntl
 import os
+import resource
 import sys
+import time
+from collections.abc import Callable
+from types import ModuleType
 from typing import Any, Final
+
+from mpflow.worker import streams
+from mpflow.worker.imports import after_import
 
 # Bound at import: a body may patch or remove the standard modules afterwards.
 _umask, _fchdir, _getcwd, _chdir = os.umask, os.fchdir, os.getcwd, os.chdir
-_pread, _fstat, _dup2, _open, _close = os.pread, os.fstat, os.dup2, os.open, os.close
+_pread, _fstat, _dup2, _open, _close, _urandom = os.pread, os.fstat, os.dup2, os.open, os.close, os.urandom
 _count = _thread._count
-_getsignal, _signal_signal = _signal.getsignal, _signal.signal
+_getsignal, _set_signal, _sigmask, _set_wakeup_fd = (
+    _signal.getsignal,
+    _signal.signal,
+    _signal.pthread_sigmask,
+    _signal.set_wakeup_fd,
+)
 _getitimer, _setitimer = _signal.getitimer, _signal.setitimer
-_waitpid, _getsid, _getpid = os.waitpid, os.getsid, os.getpid
+_waitpid, _getsid, _getpid, _WNOHANG = os.waitpid, os.getsid, os.getpid, os.WNOHANG
+_getrlimit, _setrlimit = resource.getrlimit, resource.setrlimit
+_suppress, _sleep = contextlib.suppress, time.sleep
 _modules = sys.modules
-_WNOHANG = os.WNOHANG
 
 HIGH: Final = 1000
 """Descriptors of mpflow's own sit from here up, out of the way of code that counts on low numbers."""
 _TIMERS: Final = (_signal.ITIMER_REAL, _signal.ITIMER_VIRTUAL, _signal.ITIMER_PROF)
+_SIGNALS: Final = sorted(_signal.valid_signals() - {_signal.SIGKILL, _signal.SIGSTOP})
+_LIMITS: Final = sorted(
+    value for name, value in vars(resource).items() if name.startswith("RLIMIT_") and isinstance(value, int)
+)
 _LEFT_OVER_BYTES: Final = 256 << 20
+_PATCHABLE: Final = ("builtins", "os", "posix", "time", "io", "pickle", "signal", "marshal", "traceback", "threading")
+_TRACKER: Final = b"resource_tracker"
+"""In the command line of the process with which multiprocessing cleans up shared memory; it does no harm and much good."""
+_CLOSED: Final = "its own descriptors were closed"
 
 
 def move_high(fd: int) -> int:
     """Move a descriptor out of the way, close-on-exec; where the limit is too low it stays."""
-    import fcntl
+    moved = _duplicate_high(fd)
+    if moved < 0:
+        return fd
+    _close(fd)
+    return moved
 
+
+def _duplicate_high(fd: int) -> int:
     for lowest in (HIGH, 32):
         try:
-            moved = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, lowest)
+            return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, lowest)
         except OSError:
             continue
-        _close(fd)
-        return moved
-    return fd
+    return -1
 
 
 class Hygiene:
     """The clean picture of one worker and the way back to it."""
 
     def __init__(self) -> None:
-        self._pid = _getpid()
+        streams.install()
         self._thread_count = _count()
-        self._streams = (sys.stdin, sys.stdout, sys.stderr)
+        self._streams: tuple[Any, Any, Any] = (sys.stdin, sys.stdout, sys.stderr)
         self._children = self._open_children()
-        self._random_used = True
-        self._seed = int.from_bytes(os.urandom(8), "little")
         self._sid = _getsid(0)
-        self._originals: list[tuple[Any, str, object]] = []
-        self._handlers: list[object] = [_getsignal(number) for number in range(1, _signal.NSIG)]
+        self._signals_touched = False
+        self._chance_touched = False
+        after_import("signal", self._watch_signals)
+        after_import("random", self._watch_random)
+        after_import("numpy.random", self._watch_random)
+        self._handlers = [(number, _getsignal(number)) for number in _SIGNALS]
+        self._mask_of_signals = _sigmask(_signal.SIG_BLOCK, ())
+        self._limits = [(limit, _getrlimit(limit)) for limit in _LIMITS]
         self._kept = [self._keep(fd) for fd in (0, 1, 2)]
-        self._resident = self._resident_bytes()
+        self._resident = _resident_bytes()
         self._directory = -1
+        self._known_modules: dict[str, ModuleType] = {}
+        self._contents: dict[str, dict[str, object]] = {}
         self.settle()
 
     def settle(self) -> None:
@@ -68,48 +101,26 @@ class Hygiene:
         if self._directory >= 0:
             _close(self._directory)
         try:
-            self._cwd = _getcwd()
             self._directory = move_high(_open(".", os.O_RDONLY | os.O_CLOEXEC))
         except OSError:
             # The directory has been removed, or is not readable; there is nothing to go back to.
-            self._cwd, self._directory = "", -1
+            self._directory = -1
         self._environ = dict(os.environ._data)  # type: ignore[attr-defined]
         self._path = list(sys.path)
         self._path_object = sys.path
+        self._known_modules = dict(_modules)
+        self._contents = {name: dict(vars(_modules[name])) for name in _PATCHABLE if name in _modules}
+        self._reseed()
 
-    def _keep(self, fd: int) -> tuple[int, int, int] | None:
-        import fcntl
-
-        for lowest in (HIGH, 32):
-            try:
-                kept = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, lowest)
-            except OSError:
-                continue
-            status = _fstat(kept)
-            return kept, status.st_dev, status.st_ino
-        return None
-
-    def _open_children(self) -> int:
-        try:
-            return move_high(_open(f"/proc/self/task/{_getpid()}/children", os.O_RDONLY | os.O_CLOEXEC))
-        except OSError:
-            return -1
-
-    @staticmethod
-    def _resident_bytes() -> int:
-        try:
-            with open("/proc/self/statm", "rb") as file:
-                return int(file.read().split()[1]) * os.sysconf("SC_PAGESIZE")
-        except OSError:
-            return 0
+    # -- after every body ----------------------------------------------------------------------------------------------------
 
     def flush(self) -> None:
         """Send out what the body printed."""
         for stream in (sys.stdout, sys.stderr):
             try:
                 stream.flush()
-            # The stream may be the user's, closed, None, or lead to a reader that went away.
-            except BaseException:
+            # The stream may be the user's, closed, None, or on a full disk.
+            except BaseException:  # noqa: BLE001
                 continue
 
     def tidy(self) -> str | None:
@@ -119,26 +130,27 @@ class Hygiene:
             try:
                 _fchdir(self._directory)
             except OSError:
-                return "its own descriptors were closed"
-        environ: Any = os.environ
-        if environ._data != self._environ:
-            self._restore_environ(environ)
+                return _CLOSED
+        if os.environ._data != self._environ:  # type: ignore[attr-defined]
+            self._restore_environ(os.environ)
         if sys.path is not self._path_object or sys.path != self._path:
             self._path_object[:] = self._path
             sys.path = self._path_object
-        streams = self._streams
-        if sys.stdout is not streams[1] or sys.stderr is not streams[2] or sys.stdin is not streams[0]:
-            sys.stdin, sys.stdout, sys.stderr = streams
-        if "random" in _modules:
+        known = self._streams
+        if sys.stdout is not known[1] or sys.stderr is not known[2] or sys.stdin is not known[0]:
+            sys.stdin, sys.stdout, sys.stderr = known
+        if self._signals_touched:
+            self._restore_signals()
+        if self._chance_touched:
             self._reseed()
         if _count() != self._thread_count:
-            return self._threads()
+            return self._check_threads()
         if self._children >= 0:
             try:
                 if _pread(self._children, 1, 0):
-                    return self._reap()
+                    return self._check_children()
             except OSError:
-                return "its own descriptors were closed"
+                return _CLOSED
         return None
 
     def _restore_environ(self, environ: Any) -> None:
@@ -151,62 +163,141 @@ class Hygiene:
             if environ.get(key) != value:
                 environ[key] = value
 
-    def _reseed(self) -> None:
-        random: Any = _modules["random"]
-        self._seed = (self._seed * 6364136223846793005 + 1442695040888963407) & 0xFFFFFFFFFFFFFFFF
-        with contextlib.suppress(AttributeError, TypeError):
-            random._inst.seed(self._seed)
-
-    def _threads(self) -> str | None:
+    def _check_threads(self) -> str | None:
         # A thread that has just been joined may not have counted itself out yet.
-        import time
-
         for _ in range(20):
-            time.sleep(0.0001)
             if _count() <= self._thread_count:
                 return None
+            _sleep(0.0001)
         return "a task left a thread running"
 
-    def _reap(self) -> str | None:
+    def _open_children(self) -> int:
         try:
+            return move_high(_open(f"/proc/self/task/{_getpid()}/children", os.O_RDONLY | os.O_CLOEXEC))
+        except OSError:
+            return -1
+
+    def _check_children(self) -> str | None:
+        with _suppress(ChildProcessError):
             while _waitpid(-1, _WNOHANG)[0]:
                 pass
-        except ChildProcessError:
-            return None
-        return "a task left a child process running"
+        for pid in _pread(self._children, 4096, 0).split():
+            try:
+                with open(b"/proc/%b/cmdline" % pid, "rb") as file:
+                    if _TRACKER in file.read():
+                        continue
+            except OSError:
+                continue
+            return "a task left a child process running"
+        return None
 
-    def scrub(self) -> str | None:
-        """Look at the rest, with nothing else to do; return why this process had better retire, if it had."""
+    # -- signals and timers --------------------------------------------------------------------------------------------------
+
+    def _watch_signals(self, module: ModuleType) -> None:
+        for name in ("signal", "alarm", "setitimer", "pthread_sigmask", "set_wakeup_fd", "siginterrupt"):
+            setattr(module, name, self._noting(getattr(module, name), "_signals_touched"))
+
+    def _noting(self, function: Callable[..., Any], mark: str) -> Callable[..., Any]:
+        from functools import wraps
+
+        @wraps(function)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            setattr(self, mark, True)
+            return function(*args, **kwargs)
+
+        return call
+
+    def _restore_signals(self) -> None:
+        self._signals_touched = False
         for timer in _TIMERS:
             if _getitimer(timer)[0]:
                 _setitimer(timer, 0)
-        for number, handler in enumerate(self._handlers, 1):
-            if handler is not None and _getsignal(number) is not handler:
-                with contextlib.suppress(OSError, ValueError, TypeError):
-                    _signal_signal(number, handler)  # type: ignore[arg-type]
-        if "faulthandler" in _modules:
-            with contextlib.suppress(Exception):
-                _modules["faulthandler"].cancel_dump_traceback_later()
+        for number, handler in self._handlers:
+            if handler is not None and _getsignal(number) != handler:
+                _set_signal(number, handler)
+        _sigmask(_signal.SIG_SETMASK, self._mask_of_signals)
+        _set_wakeup_fd(-1)
+
+    # -- chance --------------------------------------------------------------------------------------------------------------
+
+    def _watch_random(self, module: ModuleType) -> None:
+        for name in ("seed", "setstate", "set_state"):
+            if hasattr(module, name):
+                setattr(module, name, self._noting(getattr(module, name), "_chance_touched"))
+
+    def _reseed(self) -> None:
+        """Give the global generators a state that no other task has."""
+        self._chance_touched = False
+        for name, generator in (("random", "_inst"), ("numpy.random.mtrand", "_rand")):
+            module: Any = _modules.get(name)
+            if module is not None:
+                # A body may have put anything in its place.
+                with _suppress(AttributeError, TypeError, ValueError):
+                    getattr(module, generator).seed(int.from_bytes(_urandom(4), "little"))
+
+    # -- now and then --------------------------------------------------------------------------------------------------------
+
+    def scrub(self) -> str | None:
+        """Look at the rest; return why this process had better retire, if it had."""
+        self._restore_signals()
+        self._reseed()
         for fd, kept in enumerate(self._kept):
             if kept is not None:
                 self._check_stream(fd, kept)
+        self._restore_modules()
+        if "faulthandler" in _modules:
+            with _suppress(AttributeError, TypeError):
+                _modules["faulthandler"].cancel_dump_traceback_later()
+        for limit, wanted in self._limits:
+            if _getrlimit(limit) != wanted:
+                try:
+                    _setrlimit(limit, wanted)
+                except (OSError, ValueError):
+                    return "a task lowered a resource limit"
         if _getsid(0) != self._sid:
             return "a task began a new session"
-        if self._resident_bytes() - self._resident > _LEFT_OVER_BYTES:
+        if _resident_bytes() - self._resident > _LEFT_OVER_BYTES:
             return "a task left much memory in use"
         return None
+
+    def _restore_modules(self) -> None:
+        if not self._known_modules.keys() <= _modules.keys():
+            for name, module in self._known_modules.items():
+                _modules.setdefault(name, module)
+        for name, contents in self._contents.items():
+            current = vars(self._known_modules[name])
+            # Equality looks at identity first, which makes it the fastest way to see that nothing has changed.
+            if current != contents:
+                current.update(contents)
+                self._contents[name] = dict(current)
+
+    def _keep(self, fd: int) -> tuple[int, int, int] | None:
+        kept = _duplicate_high(fd)
+        if kept < 0:
+            return None
+        status = _fstat(kept)
+        return kept, status.st_dev, status.st_ino
 
     def _check_stream(self, fd: int, kept: tuple[int, int, int]) -> None:
         try:
             status = _fstat(fd)
-            if (status.st_dev, status.st_ino) == kept[1:]:
-                return
+            same = (status.st_dev, status.st_ino) == kept[1:]
         except OSError:
-            pass
-        with contextlib.suppress(OSError):
-            _dup2(kept[0], fd)
+            same = False
+        if not same:
+            with _suppress(OSError):
+                _dup2(kept[0], fd)
         stream = self._streams[fd]
-        if stream is not None and stream.closed:
-            replaced = os.fdopen(fd, "r" if fd == 0 else "w", closefd=False)
-            self._streams = (*self._streams[:fd], replaced, *self._streams[fd + 1 :])
-            sys.stdin, sys.stdout, sys.stderr = self._streams
+        if stream is None or not stream.closed:
+            return
+        opened: Any = os.fdopen(0, closefd=False) if fd == 0 else streams.open_stream(fd, stream)
+        self._streams = (*self._streams[:fd], opened, *self._streams[fd + 1 :])
+        sys.stdin, sys.stdout, sys.stderr = self._streams
+
+
+def _resident_bytes() -> int:
+    try:
+        with open("/proc/self/statm", "rb") as file:
+            return int(file.read().split()[1]) * resource.getpagesize()
+    except OSError:
+        return 0

@@ -6,7 +6,8 @@ user's is opened for it, and its record is in shared memory before the mark move
 
 from __future__ import annotations
 
-import datetime
+import _thread
+import contextlib
 import marshal
 import os
 import pickle
@@ -14,16 +15,18 @@ import sys
 import time
 from collections.abc import Callable
 from types import ModuleType
-from typing import Any, NoReturn, cast
+from typing import Any, Final, NoReturn, cast
 
 from mpflow.engine.signals import Signal, payload_of
 from mpflow.engine.state import State, Success
+from mpflow.errors import RemoteError
 from mpflow.worker import protocol
 from mpflow.worker.attempt_context import attempt_context
 from mpflow.worker.codec import encode_result, refusal
 from mpflow.worker.hygiene import Hygiene
+from mpflow.worker.logs import LogForwarder
 from mpflow.worker.perform import perform
-from mpflow.worker.protocol import BEGUN, CHUNK, LIMIT, NEVER, REPORTED, START
+from mpflow.worker.protocol import BEGUN, CHUNK, LIMIT, NEVER, POOL_MARK, REPORTED, START
 
 # Bound at import: a body may patch or remove the standard modules afterwards.
 _loads = pickle.loads
@@ -31,13 +34,10 @@ _marshal = marshal.dumps
 _read, _write, _exit, _getpid = os.read, os.write, os._exit, os.getpid
 _now = time.monotonic_ns
 
-FLUSH_NS = 1_000_000
+FLUSH_NS: Final = 1_000_000
 """Reports wait at most this long for others to keep them company."""
-_IMMUTABLE = (str, int, float, bool, bytes, complex, type(None), datetime.date, datetime.datetime, datetime.timedelta)
-
-
-class _Unopened(Exception):
-    """A body or an input that could not be unpickled."""
+SCRUB_NS: Final = 5_000_000
+"""How long a body that has been seen before may go without the thorough look at what it left behind."""
 
 
 class Worker:
@@ -60,7 +60,11 @@ class Worker:
         self._dropped: list[int] = []
         self._remaining = -1
         self._pid = _getpid()
+        self._thread = _thread.get_ident()
         self._hygiene = Hygiene()
+        self._appending = False
+        self._late_logs: list[bytes] = []
+        self._logs = LogForwarder(self._log)
         self._scrubbed_at = 0
 
     # -- the loop ------------------------------------------------------------------------------------------------------------
@@ -112,9 +116,27 @@ class Worker:
     # -- reports -------------------------------------------------------------------------------------------------------------
 
     def _append(self, record: tuple[object, ...]) -> None:
+        self._appending = True
+        while self._late_logs:
+            self._put((protocol.LOG, self._late_logs.pop(0)))
+        self._put(record)
+        self._appending = False
+        self._unflushed = True
+
+    def _put(self, record: tuple[object, ...]) -> None:
         if not self._ring.append(_marshal(record, 2)):
             self._send(protocol.frame(self._nonce, [record]))
-        self._unflushed = True
+
+    def _log(self, record: bytes) -> None:
+        """Send a log record; from another thread, or in the middle of a report, it goes along with the next report."""
+        if _getpid() != self._pid:
+            # A child that the body forked has no line to the main process.
+            return
+        if self._appending or _thread.get_ident() != self._thread:
+            self._late_logs.append(record)
+            return
+        self._append((protocol.LOG, record))
+        self._ring_bell()
 
     def _send(self, data: bytes) -> None:
         view = memoryview(data)
@@ -133,39 +155,51 @@ class Worker:
     # -- runs ----------------------------------------------------------------------------------------------------------------
 
     def _begin_run(self, operation: tuple[object, ...]) -> None:
-        _, run, settings_blob, shared, fresh, copied = cast("tuple[int, int, bytes, bytes, bytes | None, bytes]", operation)
+        _, run, settings, shared, fresh, copied = cast("tuple[int, int, bytes, bytes, bytes | None, bytes]", operation)
         self._run = run
-        settings = _loads(settings_blob)
+        stage = "preparation for a run"
+        try:
+            self._install(_loads(settings))
+            self._shared = cast("dict[str, object]", _loads(shared))
+            self._fresh = fresh
+            self._copied = cast("dict[str, dict[str, object]]", _loads(copied))
+            initializer = _loads(settings)["initializer"]
+            if initializer is not None:
+                stage = "initializer"
+                call, arguments = _loads(initializer)
+                call(*arguments)
+        # The initializer is the user's.
+        except BaseException as error:  # noqa: BLE001
+            self._check_pid()
+            name, text, trace = _tell(error)
+            self._append((protocol.BROKEN, stage, f"{name}: {text}" if text else name, trace))
+            self._ring_bell()
+            self._leave()
+        self._hygiene.settle()
+
+    def _install(self, settings: dict[str, Any]) -> None:
+        """Make this process resemble the main one as it is at the start of the run."""
         sys.path[:] = settings["path"]
         os.umask(settings["umask"])
         if settings["cwd"]:
-            try:
+            # The main process may sit in a directory that has gone.
+            with contextlib.suppress(OSError):
                 os.chdir(settings["cwd"])
-            except OSError:
-                # The main process sits in a directory that has gone; so do we.
-                pass
+        wanted = settings["environ"]
         environ = os.environ
         for key in list(environ):
-            if key not in settings["environ"]:
+            if key not in wanted and key != POOL_MARK:
                 del environ[key]
-        environ.update(settings["environ"])
+        environ.update(wanted)
+        self._logs.set_levels(settings["log_levels"])
         if self._remaining < 0 and settings["max_tasks"]:
             self._remaining = settings["max_tasks"]
-        self._shared = cast("dict[str, object]", _loads(shared))
-        self._fresh = fresh
-        self._copied = cast("dict[str, dict[str, object]]", _loads(copied))
-        initializer = settings["initializer"]
-        if initializer is not None:
-            try:
-                call, arguments = _loads(initializer)
-                call(*arguments)
-            # The initializer is the user's.
-            except BaseException as error:
-                name, text, trace = _tell(error)
-                self._append((protocol.BROKEN, "initializer", f"{name}: {text}" if text else name, trace))
-                self._ring_bell()
-                self._leave()
-        self._hygiene.settle()
+        threads = settings["threads"]
+        if threads is not None and "numpy" in sys.modules:
+            # Loaded before this process was forked, so the environment comes too late.
+            import threadpoolctl
+
+            threadpoolctl.threadpool_limits(threads)
 
     # -- jobs ----------------------------------------------------------------------------------------------------------------
 
@@ -237,7 +271,7 @@ class Worker:
         if last or _now() - self._flushed_at > FLUSH_NS:
             self._ring_bell()
         why = self._hygiene.tidy()
-        if why is None and last and (first or begun - self._scrubbed_at > FLUSH_NS):
+        if why is None and (first or begun - self._scrubbed_at > SCRUB_NS):
             self._scrubbed_at = begun
             why = self._hygiene.scrub()
         if why is not None:
@@ -287,7 +321,9 @@ def _tell(error: BaseException) -> tuple[str, str, str]:
     try:
         import traceback
 
-        trace = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+        # The first frame is that of whoever called the body.
+        frames = error.__traceback__.tb_next if error.__traceback__ is not None else None
+        trace = "".join(traceback.format_exception(type(error), error, frames or error.__traceback__))
     # Formatting shows attributes and notes that are the user's.
     except BaseException as trouble:
         trace = f"{kind}: {text}\n(no traceback: {type(trouble).__name__})\n"
@@ -302,12 +338,18 @@ def _plain(text: str) -> str:
 def _failure(state: State) -> tuple[bytes | None, str, str, str]:
     """What to send for an attempt that did not simply return: a pickle, and plain words ahead of it."""
     result = state.result
-    words = ("", "", "")
-    if isinstance(result, BaseException) and not isinstance(result, Signal):
-        words = _tell(result)
-    kind, text, trace = words
+    kind = text = trace = ""
+    carried: object = state
+    if isinstance(result, Signal):
+        carried = payload_of(result)
+    elif isinstance(result, BaseException):
+        kind, text, trace = _tell(result)
+        try:
+            encode_result(result)
+        # Pickling and the loading on trial run the code of the user's exception.
+        except BaseException:  # noqa: BLE001
+            carried = state.replace(result=RemoteError(kind, text, trace))
     try:
-        carried: object = payload_of(result) if isinstance(result, Signal) else state
         data, _ = encode_result(carried)
         return data, kind, text, trace
     # Pickling and the loading on trial run the user's code.
@@ -318,16 +360,20 @@ def _failure(state: State) -> tuple[bytes | None, str, str, str]:
         return None, "PayloadError", refusal(result, error, what="the result in its signal"), trace
 
 
-def begin(*, down: int, up: int, nonce: int, mapping: memoryview) -> NoReturn:
-    """Be a worker in this process, which must have been made for it; never returns."""
-    # Nobody's __main__ is imported again: what lives there travels by value.
-    main = ModuleType("__main__")
-    main.__dict__["__builtins__"] = __builtins__
-    sys.modules["__main__"] = main
+def begin(*, down: int, up: int, nonce: int, mapping: memoryview, own_main: ModuleType | None) -> NoReturn:
+    """Be a worker in this process, which must have been made for it; never returns.
+
+    Nobody's `__main__` is imported again: what lives there travels by value, and bodies find an empty module in its
+    place, or `own_main` where this process is a copy of the main one.
+    """
+    if own_main is None:
+        own_main = ModuleType("__main__")
+        own_main.__dict__["__builtins__"] = __builtins__
+    sys.modules["__main__"] = own_main
     try:
         Worker(down=down, up=up, nonce=nonce, mapping=mapping).serve()
     # What a body left behind can raise here (a signal handler), and so can a bug of ours.
-    except BaseException as error:
+    except BaseException as error:  # noqa: BLE001
         sys.stderr.write(_tell(error)[2])
         sys.stderr.flush()
     finally:

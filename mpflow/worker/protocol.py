@@ -13,10 +13,12 @@ import struct
 from typing import Final
 from zlib import crc32
 
-MAGIC: Final = 0x776C66706D
+MAGIC: Final = b"\xf5mpflow\n"
 """Opens every frame."""
 NEVER: Final = (1 << 63) - 1
 """A sequence number that no job reaches."""
+POOL_MARK: Final = "MPFLOW_POOL"
+"""Environment variable that marks every process of a pool with the pool's name."""
 CHUNK: Final = 65536
 """Bytes to read at a time: `os.read` allocates what it is asked for, so more costs more even when little comes."""
 
@@ -70,12 +72,8 @@ BROKEN: Final = 15
 LOG: Final = 16
 """(LOG, pickle): a log record for the main process."""
 
-_header = struct.Struct("<QQII")
+_header = struct.Struct("<8sQII")
 HEADER_SIZE: Final = _header.size
-
-
-class GarbledFrame(Exception):
-    """What was read is not what the other side sends."""
 
 
 def frame(nonce: int, operations: list[tuple[object, ...]]) -> bytes:
@@ -86,64 +84,65 @@ def frame(nonce: int, operations: list[tuple[object, ...]]) -> bytes:
 
 
 class FrameReader:
-    """Puts frames together from whatever pieces a pipe yields.
+    """Puts frames together from whatever pieces a pipe yields, and finds them again after rubbish.
 
     The checksum covers the first 64 KB of a frame: it is there against rubbish that others write to the same descriptor.
     """
 
-    __slots__ = ("_have", "_nonce", "_pieces")
+    __slots__ = ("_have", "_mark", "_nonce", "_pieces", "garbled")
 
     def __init__(self, nonce: int) -> None:
         self._nonce = nonce
+        self._mark = MAGIC + nonce.to_bytes(8, "little")
         self._pieces: list[bytes] = []
         self._have = 0
-
-    @property
-    def partial(self) -> bool:
-        """Whether part of a frame has come and the rest has not."""
-        return self._have > 0
+        self.garbled = False
+        """Whether anything has come that the other side did not send."""
 
     def feed(self, data: bytes) -> list[tuple[object, ...]]:
-        """Take what was read; return the operations of all frames that are now complete. Raises GarbledFrame."""
+        """Take what was read; return the operations of all frames that are now complete."""
         if self._have:
             self._pieces.append(data)
             self._have += len(data)
-            first = self._pieces[0]
-            if len(first) < HEADER_SIZE:
-                first = b"".join(self._pieces)
-                self._pieces = [first]
-            if len(first) >= HEADER_SIZE:
-                length = self._length(first, 0)
-                if self._have < HEADER_SIZE + length:
-                    return []
+            if self._have < HEADER_SIZE or not self._complete():
+                return []
             data = b"".join(self._pieces)
             self._pieces = []
             self._have = 0
         operations: list[tuple[object, ...]] = []
         at, end = 0, len(data)
         while end - at >= HEADER_SIZE:
-            length = self._length(data, at)
+            magic, nonce, length, checksum = _header.unpack_from(data, at)
             start = at + HEADER_SIZE
+            if magic != MAGIC or nonce != self._nonce:
+                at = self._resume(data, at)
+                continue
             if end - start < length:
                 break
             body = data[start : start + length]
-            checksum: int = _header.unpack_from(data, at)[3]
             if crc32(body[:CHUNK]) != checksum:
-                raise GarbledFrame("a frame's checksum is wrong")
+                at = self._resume(data, at + 1)
+                continue
             operations += marshal.loads(body)
             at = start + length
         if at < end:
             self._pieces = [data[at:] if at else data]
             self._have = end - at
-            if self._have >= 8 and int.from_bytes(self._pieces[0][:8], "little") != MAGIC:
-                raise GarbledFrame("a frame does not begin like one")
         return operations
 
-    def _length(self, data: bytes, at: int) -> int:
-        magic, nonce, length, _ = _header.unpack_from(data, at)
-        if magic != MAGIC or nonce != self._nonce:
-            raise GarbledFrame("a frame does not begin like one")
-        return int(length)
+    def _complete(self) -> bool:
+        """Whether the frame that has begun is all there; rubbish counts as complete, to be looked at."""
+        first = self._pieces[0]
+        if len(first) < HEADER_SIZE:
+            self._pieces = [first := b"".join(self._pieces)]
+        magic, nonce, length, _ = _header.unpack_from(first)
+        return magic != MAGIC or nonce != self._nonce or self._have >= HEADER_SIZE + length
+
+    def _resume(self, data: bytes, at: int) -> int:
+        """Skip rubbish: return where the next frame begins, or may begin with what is still to come."""
+        self.garbled = True
+        found = data.find(self._mark, at)
+        return found if found >= 0 else max(at, len(data) - len(self._mark) + 1)
 
 
 class RingWriter:

@@ -1,0 +1,39 @@
+"""Standard output and error of a worker: line by line, and unharmed when the reader goes away."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from typing import Any, TextIO
+
+
+class _Raw(io.FileIO):
+    """A descriptor that swallows what nobody is left to read."""
+
+    def write(self, data: Any) -> int | None:
+        try:
+            return super().write(data)
+        except BrokenPipeError:
+            return len(memoryview(data).cast("B"))
+
+
+def open_stream(fd: int, like: TextIO | None) -> TextIO:
+    """Make a text stream over a standard descriptor, encoded like the one it stands in for.
+
+    Lines leave at once, so that a body's last words survive its process.
+    """
+    encoding = getattr(like, "encoding", None) or "utf-8"
+    errors = getattr(like, "errors", None) or ("backslashreplace" if fd == 2 else "strict")
+    raw = _Raw(fd, "wb", closefd=False)
+    stream = io.TextIOWrapper(io.BufferedWriter(raw), encoding=encoding, errors=errors, line_buffering=True)
+    stream.mode = "w"  # type: ignore[misc]
+    return stream
+
+
+def install() -> None:
+    """Give this process an empty standard input and tolerant outputs."""
+    sys.stdout = sys.__stdout__ = open_stream(1, sys.stdout)  # type: ignore[misc]
+    sys.stderr = sys.__stderr__ = open_stream(2, sys.stderr)  # type: ignore[misc]
+    if sys.stdin is None or sys.stdin.closed:
+        sys.stdin = sys.__stdin__ = os.fdopen(0, closefd=False)  # type: ignore[misc]
