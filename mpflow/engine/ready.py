@@ -9,14 +9,11 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable, Iterator, Mapping
 from heapq import heappop, heappush
-from typing import TypeAlias
 
+from mpflow.engine.limits import Needs
 from mpflow.engine.plan import Plan
 
-__all__ = ["Needs", "Ready"]
-
-Needs: TypeAlias = tuple[tuple[str, float], ...]
-"""What one execution takes of the limited resources, by name."""
+__all__ = ["Ready"]
 
 
 class Ready:

@@ -28,11 +28,11 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from heapq import heappop, heappush
-from itertools import chain
 from typing import NoReturn
 
 from mpflow.engine import gate, policy
 from mpflow.engine.finale import final_state
+from mpflow.engine.limits import Limits
 from mpflow.engine.messages import (
     AttemptInfo,
     AttemptsEnded,
@@ -52,8 +52,8 @@ from mpflow.engine.messages import (
     Tick,
 )
 from mpflow.engine.plan import Plan, TaskSpec, Unit
-from mpflow.engine.ready import Needs, Ready
-from mpflow.engine.state import Failed, Looped, Mapped, Paused, Pending, Resume, Retrying, Running, State, Success
+from mpflow.engine.ready import Ready
+from mpflow.engine.state import Failed, Looped, Mapped, Pending, Resume, Running, State, Success
 from mpflow.engine.units import (
     FAILED,
     MAPPED,
@@ -61,26 +61,21 @@ from mpflow.engine.units import (
     READY,
     RESTING,
     RUNNING,
-    SKIPPED,
     SUCCEEDED,
     TIMED,
     WAITING,
-    Past,
     Spread,
     Units,
     settled_as,
 )
+from mpflow.engine.upstream import Upstream
 from mpflow.errors import EngineBug
-from mpflow.triggers import Counts, all_successful
 
 __all__ = ["Scheduler"]
 
 _REMEMBERED = 12  # events told in an EngineBug
-_ROUNDING = 1e-9  # what sums of resources may be off
 _JUST_NOW = 1.0  # seconds; a start time that is "now" by default was read from a clock a little ahead of ours
-_GOOD = (SUCCEEDED, SKIPPED)
 _RUNNING_BYTE = bytes((RUNNING,))
-_REACHED = 1
 
 
 class _Alone:
@@ -118,28 +113,20 @@ class Scheduler:
     ) -> None:
         self._plan = plan
         self._hooks: Hooks = _Alone() if hooks is None else hooks
-        self._start_nodes = start_nodes or frozenset()
-        self._reached = _reached(plan, start_nodes)
         self._waits_for_time = wait_for_retries
         self._fail_fast = fail_fast
-        self._limits = dict(limits or {})
-        self._needs = _needs(plan, self._limits)
-        self._taken = dict.fromkeys(self._limits, 0.0)
 
         self._units = Units(plan)
-        self._ready = Ready(plan, self._needs)
+        self._upstream = Upstream(plan, self._units, start_nodes)
+        self._limits = Limits(plan, limits or {})
+        self._ready = Ready(plan, self._limits.needs)
         self._ready_inline: list[int] = []
-        self._odd: set[int] = set()
-        """Nodes of which some unit has a past, so that each has to be looked at."""
         self._waits = array("q", bytes(8 * len(plan.specs)))
         """For each node the number of upstream nodes that keep it from opening."""
-        self._paired = _paired(plan)
         self._given: dict[int, dict[int, State]] = {}
-        self._floors: dict[int, int | None] = {}
-        """For each node being measured the width that its paired upstreams allow."""
-        self._origins: dict[int, Mapping[int, Sequence[int]]] = {}
-        self._passed: set[tuple[object, int]] = set()
-        """Triggers of the box and numbers of upstreams of which it is known that all succeeded means yes."""
+        """States from before this run, by node and index, until they are put where they belong."""
+        self._measuring: dict[int, int | None] = {}
+        """For each node being measured how wide it may be at most."""
         self._alarms: list[tuple[float, int]] = []
 
         self._slots = 0
@@ -180,16 +167,25 @@ class Scheduler:
 
     def state(self, uid: int) -> State:
         """Build the unit's state; a packed success is unpacked anew each time."""
-        record = self._units.records[uid]
-        phase = self._units.phases[uid]
+        record, phase = self._units.records[uid], self._units.phases[uid]
         if isinstance(record, State):
             if isinstance(record, Mapped) and phase != SUCCEEDED and uid in self._units.spreads:
-                # Whoever looked at the record before has seen what the children were then.
                 return self._with_children(uid, record)
             return record
         if phase == SUCCEEDED:
             return self._hooks.unpack(uid, record)
         return Running() if phase == RUNNING else Pending()
+
+    def _with_children(self, node: int, record: Mapped) -> Mapped:
+        """Return a Mapped state that shows the children as they will be at the first look; the old one may have been looked at."""
+        return record.replace(map_states=lambda: [self.state(uid) for uid in self.children(node)], result=None)
+
+    def drop(self, uid: int) -> None:
+        """Forget the result of a unit that succeeded."""
+        records = self._units.records
+        if self._units.phases[uid] == SUCCEEDED:
+            record = records[uid]
+            records[uid] = record.replace(result=None) if isinstance(record, State) else self._hooks.unpack(uid, None)
 
     def unit(self, uid: int) -> Unit:
         """Return node and index of a unit."""
@@ -208,10 +204,6 @@ class Scheduler:
         """Return how many children a mapped node has; None if that is not known, or it has none because it did not map."""
         spread = self._units.spreads.get(node)
         return None if spread is None else spread.width
-
-    def origins(self, node: int) -> Mapping[int, Sequence[int]]:
-        """Return, by position of a flattened link, from which upstream child each element came."""
-        return self._origins.get(node, {})
 
     def attempt(self, uid: int) -> AttemptInfo:
         """Return what the attempt now starting, or last started, must know of those before it."""
@@ -236,55 +228,48 @@ class Scheduler:
         return self._commands()
 
     def _take(self, event: Event) -> None:
-        history = self._history
+        note: tuple[object, ...] = (event,)
         if isinstance(event, AttemptsEnded):
-            history.append((self._now, "AttemptsEnded", len(event.units), *event.units[:3]))
+            note = ("AttemptsEnded", len(event.units), *event.units[:3])
+        elif isinstance(event, Restored):
+            note = ("Restored", event.node, event.index, type(event.state).__name__)
+        self._history.append((self._now, *note))
+        if isinstance(event, AttemptsEnded):
             self._attempts_ended(event)
-        elif isinstance(event, Tick):
-            history.append((self._now, "Tick"))
         elif isinstance(event, SlotsChanged):
-            history.append((self._now, event))
             self._slots = event.slots
         elif isinstance(event, Measured):
-            history.append((self._now, event))
             self._measured(event)
         elif isinstance(event, Restored):
-            history.append((self._now, "Restored", event.node, event.index, type(event.state).__name__))
             if self._begun or not 0 <= event.node < self._units.nodes:
                 self._bug(f"{event.state!r} was restored to node {event.node}, which does not exist or may have run")
             self._given.setdefault(event.node, {})[event.index] = event.state
         elif isinstance(event, CancelRequested):
-            history.append((self._now, event))
             if self._halted is not None:
-                self._orders += (Kill(uid, self._serial(uid), event.why) for uid in self._out())
+                # Asked twice, it is meant.
+                self._orders += (Kill(uid, self._units.started(uid), event.why) for uid in self._units.out())
             self._halted = event.why
         elif isinstance(event, Begin):
-            history.append((self._now, "Begin"))
             if self._begun:
                 self._bug("the run began twice")
             self._begin()
-        else:
+        elif not isinstance(event, Tick):
             self._bug(f"{event!r} is not an event")
 
     def _attempts_ended(self, event: AttemptsEnded) -> None:
-        units, specs = self._units, self._plan.specs
-        phases, records, past = units.phases, units.records, units.past
+        units, specs, needs = self._units, self._plan.specs, self._limits.needs
+        phases, records, past, nodes = units.phases, units.records, units.past, units.nodes
         running, succeeded, state_type, success_type = RUNNING, SUCCEEDED, State, Success
-        nodes = units.nodes
-        fresh_nodes, settled = self._fresh_nodes, self._settled
+        settled, fresh_nodes = self._settled, self._fresh_nodes
         if not len(event.units) == len(event.attempts) == len(event.outcomes):
             self._bug("the columns of AttemptsEnded differ in length")
-        start = stop = node = ended = quick = 0
-        plain = simple = inline = False
-        fresh = fresh_nodes
+        node = start = stop = 0
+        spread: Spread | None = None
+        simple = inline = False
         for uid, attempt, outcome in zip(event.units, event.attempts, event.outcomes, strict=True):
             if not start <= uid < stop:
-                if ended:
-                    self._close(node, inline, ended, 0 if plain else quick)
-                    ended = quick = 0
-                plain = 0 <= uid < nodes
-                if plain:
-                    node, start, stop, fresh = uid, uid, uid + 1, fresh_nodes
+                if 0 <= uid < nodes:
+                    node, start, stop, spread, fresh = uid, uid, uid + 1, None, fresh_nodes
                 else:
                     try:
                         node = units.node_of(uid)
@@ -293,130 +278,85 @@ class Scheduler:
                     spread = units.spreads[node]
                     start, stop = spread.base, spread.stop
                     fresh = self._fresh_children.setdefault(node, [])
-                spec = specs[node]
-                simple, inline = not spec.handled, spec.inline
+                simple, inline = not specs[node].handled, specs[node].inline
             if phases[uid] != running or attempt != (past[uid].serial if past and uid in past else 1):
-                self._stale(uid, attempt)
+                if not 1 <= attempt <= units.started(uid):
+                    self._bug(f"attempt {attempt} of unit {uid} has ended, but {units.started(uid)} were started")
                 continue
-            ended += 1
+            if inline:
+                self._running_inline -= 1
+            else:
+                self._running -= 1
+            if needs and node in needs:
+                self._limits.give_back(node)
             if simple and (not isinstance(outcome, state_type) or type(outcome) is success_type):
                 phases[uid] = succeeded
                 records[uid] = outcome
                 settled.append(uid)
                 fresh.append(uid)
-                quick += 1
+                if spread is not None:
+                    spread.finished += 1
+                    spread.successful += 1
             else:
                 self._outcome(uid, node, outcome)
-        if ended:
-            self._close(node, inline, ended, 0 if plain else quick)
-
-    def _close(self, node: int, inline: bool, ended: int, successes: int) -> None:
-        """Take notice of attempts of one node that are over; `successes` of its children are not counted yet."""
-        if inline:
-            self._running_inline -= ended
-        else:
-            self._running -= ended
-        if successes:
-            spread = self._units.spreads[node]
-            spread.finished += successes
-            spread.successful += successes
-        for name, amount in self._needs.get(node, ()):
-            self._taken[name] -= amount * ended
-
-    def _stale(self, uid: int, attempt: int) -> None:
-        started = self._serial(uid)
-        if attempt < 1 or attempt > started:
-            self._bug(f"attempt {attempt} of unit {uid} has ended, but {started} were started")
-
-    def _serial(self, uid: int) -> int:
-        """Return how many attempts of a unit were started; of settled units, which may not have run, at least 1."""
-        past = self._units.past.get(uid)
-        if past is not None:
-            return past.serial
-        phase = self._units.phases[uid]
-        return 1 if phase in (RUNNING, RESTING) or phase >= SUCCEEDED else 0
 
     def _measured(self, event: Measured) -> None:
-        node = event.node
-        if not 0 <= node < self._units.nodes or self._units.phases[node] != MEASURING:
+        node, width = event.node, event.width
+        if node not in self._measuring:
             self._bug(f"node {node} was measured without having been asked")
-        floor = self._floors.pop(node)
-        width = event.width
+        most = self._measuring.pop(node)
         if isinstance(width, State):
             self._decide(node, node, width)
-        elif width < 0:
+            return
+        if width < 0:
             self._bug(f"node {node} was measured to be {width} wide")
-        else:
-            if event.origins:
-                self._origins[node] = event.origins
-            self._spread(node, width if floor is None else min(width, floor))
+        if event.origins:
+            self._upstream.learn(node, event.origins)
+        self._spread(node, width if most is None else min(width, most))
 
     def _wake(self) -> None:
-        alarms = self._alarms
+        alarms, due = self._alarms, []
         while alarms and alarms[0][0] <= self._now and self._halted is None:
-            _, uid = heappop(alarms)
+            due.append(heappop(alarms)[1])
+        # Only now, for a trigger may ask for a moment that is past, again and again.
+        for uid in due:
             self._go_on(uid, self._units.node_of(uid))
 
     # The beginning.
 
     def _begin(self) -> None:
         self._begun = True
-        plan, units, waits, reached = self._plan, self._units, self._waits, self._reached
-        for node, spec in enumerate(plan.specs):
+        units, upstream, waits = self._units, self._upstream, self._waits
+        for node, spec in enumerate(self._plan.specs):
             if node in self._given:
-                self._restore(node, reached[node])
-            if not reached[node] and units.phases[node] == WAITING:
-                units.phases[node] = RESTING
-            if units.phases[node] != WAITING or not spec.links:
-                continue
-            started = node in self._start_nodes
-            for upstream in {link.upstream for link in spec.links}:
-                if units.phases[upstream] >= SUCCEEDED or (upstream in units.spreads and node in self._paired.get(upstream, ())):
-                    continue
-                # A start node takes what is there; only what this run is going to make is worth waiting for.
-                waits[node] += bool(reached[upstream]) if started else 1
+                self._restore(node)
+            if units.phases[node] == WAITING:
+                if not upstream.reaches(node):
+                    units.phases[node] = RESTING
+                elif spec.links:
+                    waits[node] = upstream.waits(node)
         for node in range(units.nodes):
             if units.phases[node] == WAITING and not waits[node]:
                 self._open(node)
 
-    def _restore(self, node: int, reached: int) -> None:
-        """Put down what was known of a node before this run."""
-        units, given = self._units, self._given[node]
+    def _restore(self, node: int) -> None:
+        """Put down what was known of a node before this run, its children too if none of them is going to run."""
+        given = self._given[node]
         state = given.pop(-1, None)
-        if state is None:
-            return
-        units.records[node] = state
-        code = settled_as(state)
         if isinstance(state, Mapped) and self._plan.specs[node].mapped:
-            children = state.map_states
-            for index, child in enumerate(children):
+            for index, child in enumerate(state.map_states):
                 if child is not None:
                     given.setdefault(index, child)
-            width = max(state.n_map_states, len(children))
+            width = max(state.n_map_states, len(state.map_states))
+            self._units.records[node] = state
             done = all(index in given and settled_as(given[index]) for index in range(width))
-            if done or not reached:
-                spread = self._populate(node, width, reached)
-                units.phases[node] = RESTING if spread.left else SUCCEEDED
-        elif code:
-            units.phases[node] = code
-        else:
-            self._recall(node, node, state)
+            if done or not self._upstream.reaches(node):
+                spread = self._populate(node, width)
+                self._units.phases[node] = RESTING if spread.left else SUCCEEDED
+        elif state is not None:
+            self._units.restore(node, state)
 
-    def _recall(self, uid: int, node: int, state: State) -> None:
-        """Take up a unit where a state from before this run left it."""
-        if isinstance(state, Paused) and policy.due(state) is None:
-            self._units.phases[uid] = RESTING
-            return
-        past = self._units.past_of(uid)
-        self._odd.add(node)
-        if isinstance(state, (Resume, Paused)):
-            past.resume = True
-        elif isinstance(state, Retrying):
-            past.run_count = state.run_count + 1
-        elif isinstance(state, Looped):
-            past.loop_count, past.loop_result = state.loop_count + 1, state.result
-
-    # Opening: everything upstream that a node waits for is known.
+    # Opening: everything upstream that a unit waits for is known.
 
     def _open(self, node: int) -> None:
         if self._plan.specs[node].mapped:
@@ -425,54 +365,21 @@ class Scheduler:
             self._admit(node, node)
 
     def _admit(self, uid: int, node: int) -> None:
-        """Ask the gate about a unit and act on the answer."""
-        spec, units = self._plan.specs[node], self._units
-        if units.records[uid] is not None and self._too_early(uid):
+        """Ask whether a unit may run and act on the answer."""
+        if self._units.records[uid] is not None and self._too_early(uid):
             return
-        if node not in self._start_nodes:
-            keys = list(self._upstreams(node, -1 if uid == node else uid - units.spreads[node].base))
-            counts = units.counts(unit for _, unit in keys)
-            easy = counts.successful == counts.total and not counts.skipped
-            if not (easy and self._passes(spec, counts)):
-                verdict = gate.admit(
-                    spec,
-                    counts,
-                    states=lambda: {key: self.state(unit) for key, unit in keys},
-                    around=lambda: self._hooks.around(uid),
-                )
-                if verdict is not None:
-                    self._decide(uid, node, verdict)
-                    return
+        if node not in self._upstream.started and not self._upstream.is_clear(uid, node):
+            seen = list(self._upstream.sees(uid, node))
+            verdict = gate.admit(
+                self._plan.specs[node],
+                self._units.counts(unit for _, unit in seen),
+                states=lambda: {key: self.state(unit) for key, unit in seen},
+                around=lambda: self._hooks.around(uid),
+            )
+            if verdict is not None:
+                self._decide(uid, node, verdict)
+                return
         self._make_ready(uid, node)
-
-    def _passes(self, spec: TaskSpec, counts: Counts) -> bool:
-        """Tell whether a trigger is known to say yes to these counts, of nothing but successes."""
-        trigger = spec.trigger
-        if trigger is all_successful:
-            return True
-        if not gate.is_counted(trigger):
-            return False
-        key = (id(trigger), counts.total)
-        if key not in self._passed and gate.admit(spec, counts, states=dict, around=nullcontext) is None:
-            self._passed.add(key)
-        return key in self._passed
-
-    def _upstreams(self, node: int, index: int) -> Iterator[tuple[object, int]]:
-        """Give the key and the unit of each state that a unit's trigger sees."""
-        spreads = self._units.spreads
-        origins = self._origins.get(node)
-        for position, link in enumerate(self._plan.specs[node].links):
-            spread = spreads.get(link.upstream)
-            if spread is None:
-                yield link.edge, link.upstream
-            elif index >= 0 and link.mapped and not link.flattened:
-                if index < spread.width:
-                    yield link.edge, spread.base + index
-            elif index >= 0 and link.mapped and origins is not None and position in origins:
-                yield link.edge, spread.base + origins[position][index]
-            else:
-                for child in range(spread.width):
-                    yield gate.ChildEdge(link.edge, child), spread.base + child
 
     def _too_early(self, uid: int) -> bool:
         """Set a unit aside if a state from before says it may not start yet."""
@@ -498,52 +405,29 @@ class Scheduler:
 
     def _open_map(self, node: int) -> None:
         """Skip a mapped node, fail it, find its width, or ask for it."""
-        spec, units = self._plan.specs[node], self._units
-        record = units.records[node]
+        spec, record = self._plan.specs[node], self._units.records[node]
         if record is not None and self._too_early(node):
             return
-        if node not in self._start_nodes and spec.skip_on_upstream_skip and self._skipped_upstream(spec):
+        if node not in self._upstream.started and self._upstream.skips(spec):
             self._decide(node, node, gate.skip())
             return
-        floor: int | None = record.n_map_states if isinstance(record, Mapped) else None
-        found = floor is not None
-        measure = False
-        for link in spec.links:
-            if not link.mapped:
-                continue
-            spread = units.spreads.get(link.upstream)
-            if spread is not None and not link.flattened:
-                floor = spread.width if floor is None else min(floor, spread.width)
-                found = True
-            elif units.phases[link.upstream] in _GOOD:
-                measure = found = True
-        if measure:
-            units.phases[node] = MEASURING
-            self._floors[node] = floor
-            self._orders.append(Measure(node))
-        elif found:
-            self._spread(node, floor or 0)
+        most, measure, found = self._upstream.width(spec, record.n_map_states if isinstance(record, Mapped) else None)
+        if not found:
+            self._decide(node, node, Failed(message="Nothing to map over: no upstream task that it maps over succeeded."))
+        elif not measure:
+            self._spread(node, most or 0)
+        elif self._halted is not None:
+            self._units.phases[node] = RESTING
         else:
-            text = "Nothing to map over: no upstream task that it maps over succeeded."
-            self._decide(node, node, Failed(message=text))
-
-    def _skipped_upstream(self, spec: TaskSpec) -> bool:
-        units = self._units
-        for link in spec.links:
-            spread = units.spreads.get(link.upstream)
-            if spread is None:
-                if units.phases[link.upstream] == SKIPPED:
-                    return True
-            elif spread.skipped and not link.mapped:
-                return True
-        return False
+            self._units.phases[node] = MEASURING
+            self._measuring[node] = most
+            self._orders.append(Measure(node))
 
     def _spread(self, node: int, width: int) -> None:
         """Make a mapped node Mapped and let its children look at the gate."""
-        units, spec = self._units, self._plan.specs[node]
-        record = units.records[node]
+        units, record = self._units, self._units.records[node]
         if not isinstance(record, Mapped):
-            new = self._changed(node, spec, _mapped(width))
+            new = self._changed(node, self._plan.specs[node], _mapped(width))
             units.records[node] = new
             if not isinstance(new, Mapped):
                 self._place(node, node, new)
@@ -553,87 +437,47 @@ class Scheduler:
                 given = self._given.setdefault(node, {})
                 for index in range(width):
                     given.setdefault(index, record)
-        spread = self._populate(node, width, _REACHED)
+        spread = self._populate(node, width)
         units.phases[node] = MAPPED
-        for reader in self._paired.get(node, ()):
+        for reader in self._upstream.paired(node):
             self._count_down(reader)
         if not spread.left:
             self._end_map(node)
-        elif spread.easy and not spread.pairs and node not in self._odd and not spec.inline:
+        elif spread.easy and not spread.partners and node not in units.odd and not self._plan.specs[node].inline:
             units.phases[spread.base : spread.stop] = bytes((READY,)) * width
             self._ready.push(node, spread.base, spread.stop)
         else:
-            self._admit_children(node, spread)
+            for uid in range(spread.base, spread.stop):
+                if units.phases[uid] == WAITING and all(units.phases[uid + shift] >= SUCCEEDED for shift in spread.partners):
+                    self._admit(uid, node)
 
-    def _populate(self, node: int, width: int, reached: int) -> Spread:
+    def _populate(self, node: int, width: int) -> Spread:
         """Make the children of a mapped node, those from before this run as they were."""
-        units, spec = self._units, self._plan.specs[node]
+        units = self._units
         spread = units.spread(node, width)
         given = self._given.pop(node, None)
-        for index, state in (given or {}).items():
-            if not 0 <= index < width:
-                continue
-            uid = spread.base + index
-            units.records[uid] = state
-            code = settled_as(state)
-            if code:
-                units.phases[uid] = code
-                spread.tally(code)
-            else:
-                self._recall(uid, node, state)
-        if not reached:
+        if given:
+            units.odd.add(node)
+            for index, state in given.items():
+                if 0 <= index < width:
+                    code = units.restore(spread.base + index, state)
+                    if code >= SUCCEEDED:
+                        spread.tally(code)
+        if node in self._upstream.started:
+            spread.easy = True
+        elif self._upstream.reaches(node):
+            self._upstream.pair(node, spread)
+        else:
             for uid in range(spread.base, spread.stop):
                 if units.phases[uid] == WAITING:
                     units.phases[uid] = RESTING
-        elif node not in self._start_nodes:
-            self._pair(node, spec, spread)
-        else:
-            spread.easy = True
-        if given:
-            self._odd.add(node)
         return spread
 
-    def _pair(self, node: int, spec: TaskSpec, spread: Spread) -> None:
-        """Find out what the children of a mapped node wait for, and what they need not ask one by one."""
-        units = self._units
-        spread.pairs = tuple(
-            link.upstream for link in spec.links if link.mapped and not link.flattened and link.upstream in units.spreads
-        )
-        origins = self._origins.get(node, {})
-        total, sound = 0, True
-        for position, link in enumerate(spec.links):
-            if link.upstream not in units.spreads:
-                total += 1
-                sound = sound and units.phases[link.upstream] == SUCCEEDED
-            elif link.mapped and not link.flattened:
-                total += 1
-            else:
-                counts = units.counts(self.children(link.upstream))
-                total += 1 if position in origins else counts.total
-                sound = sound and counts.successful == counts.total and not counts.skipped
-        spread.easy = sound and self._passes(spec, Counts(total, total, 0, 0, total))
-
-    def _admit_children(self, node: int, spread: Spread) -> None:
-        """Let those children look at the gate for which everything upstream has settled."""
-        phases, partners = self._units.phases, self._partners(spread)
-        for uid in range(spread.base, spread.stop):
-            if phases[uid] == WAITING and all(phases[uid + shift] >= SUCCEEDED for shift in partners):
-                self._admit(uid, node)
-
-    def _partners(self, spread: Spread) -> list[int]:
-        """Return the distances from a child to the upstream children that it waits for."""
-        return [self._units.spreads[upstream].base - spread.base for upstream in dict.fromkeys(spread.pairs)]
-
     def _end_map(self, node: int) -> None:
-        units = self._units
-        record = units.records[node]
+        record = self._units.records[node]
         if isinstance(record, Mapped):
-            units.records[node] = self._with_children(node, record)
+            self._units.records[node] = self._with_children(node, record)
         self._settle(node, node, SUCCEEDED)
-
-    def _with_children(self, node: int, record: Mapped) -> Mapped:
-        """Return a Mapped state that will show the children as they are when somebody looks."""
-        return record.replace(map_states=lambda: [self.state(uid) for uid in self.children(node)], result=None)
 
     # What becomes of a unit.
 
@@ -646,65 +490,47 @@ class Scheduler:
         return self._hooks.changed(uid, self.state(uid), new)
 
     def _outcome(self, uid: int, node: int, outcome: object) -> None:
-        """Decide what follows an attempt: a new one, now or later, or the end."""
+        """Decide what follows an attempt: another one, now or later, or the end."""
         units, spec = self._units, self._plan.specs[node]
         past = units.past.get(uid)
-        record = self._changed(uid, spec, outcome if past is None else self._counted(outcome, past))
-        units.records[uid] = record
+        if past is not None and isinstance(outcome, State):
+            outcome = past.fill_in(outcome)
+        record = units.records[uid] = self._changed(uid, spec, outcome)
         if isinstance(record, State) and record.is_failed():
             index = -1 if uid == node else uid - units.spreads[node].base
-            again = policy.retry(spec, index, record, run_count=1 if past is None else past.run_count, now=self._now)
+            run_count = 1 if past is None else past.run_count
+            again = policy.retry(spec, index, record, run_count=run_count, now=self._now)
             if again is not None:
-                units.records[uid] = record = self._changed(uid, spec, again)
+                record = units.records[uid] = self._changed(uid, spec, again)
         self._place(uid, node, record)
-
-    def _counted(self, outcome: object, past: Past) -> object:
-        """Fill in the counts that a signal raised in a body could not know; 1 is what it has where none was given."""
-        if isinstance(outcome, Retrying) and outcome.run_count == 1 < past.run_count:
-            return outcome.replace(run_count=past.run_count)
-        if isinstance(outcome, Looped) and outcome.loop_count == 1 < (past.loop_count or 1):
-            return outcome.replace(loop_count=past.loop_count)
-        return outcome
 
     def _decide(self, uid: int, node: int, state: State) -> None:
         """Give a unit a state without an attempt."""
         past = self._units.past.get(uid)
-        record = self._changed(uid, self._plan.specs[node], state if past is None else self._counted(state, past))
-        self._units.records[uid] = record
+        if past is not None:
+            state = past.fill_in(state)
+        record = self._units.records[uid] = self._changed(uid, self._plan.specs[node], state)
         self._place(uid, node, record)
 
     def _place(self, uid: int, node: int, record: object) -> None:
         """Move a unit where its new record says it belongs."""
-        if not isinstance(record, State):
-            self._settle(uid, node, SUCCEEDED)
-            return
-        code = settled_as(record)
-        if code:
+        code = settled_as(record) if isinstance(record, State) else SUCCEEDED
+        if code or not isinstance(record, State):
             self._settle(uid, node, code)
             return
         units = self._units
-        past = units.past_of(uid, serial=self._serial(uid))
-        if isinstance(record, Looped) and past.serial:
-            past.run_count, past.loop_count, past.loop_result = 1, record.loop_count + 1, record.result
-            self._odd.add(node)
-            self._make_ready(uid, node)
-            return
+        past = units.past_of(uid, serial=units.started(uid))
         when = policy.due(record)
-        if when is None:
+        again = isinstance(record, Resume) and not past.resume
+        past.follow(record)
+        if isinstance(record, Looped) and past.serial:
+            self._make_ready(uid, node)
+        elif when is None:
             self._rest(uid)
-            return
-        self._odd.add(node)
-        if isinstance(record, Resume) and not past.resume:
-            # Asked for by a state handler. Only once at once: its next answer has to wait for other news like everything else.
-            past.resume = True
-            if when <= self._now + _JUST_NOW:
-                self._go_on(uid, node)
-                return
-        if isinstance(record, (Resume, Paused)):
-            past.resume = True
-        elif isinstance(record, Retrying):
-            past.run_count = record.run_count + 1
-        if self._waits_for_time:
+        elif again and when <= self._now + _JUST_NOW:
+            # A state handler lifts a pause. Only the first time at once: to lift it over and over takes news from outside, too.
+            self._go_on(uid, node)
+        elif self._waits_for_time:
             units.phases[uid] = TIMED
             heappush(self._alarms, (when, uid))
         else:
@@ -712,9 +538,9 @@ class Scheduler:
 
     def _go_on(self, uid: int, node: int) -> None:
         """Take up a unit that waited for a moment or for somebody."""
-        units = self._units
-        units.phases[uid] = WAITING
-        if uid in units.past and units.past[uid].serial:
+        past = self._units.past.get(uid)
+        self._units.phases[uid] = WAITING
+        if past is not None and past.serial:
             self._make_ready(uid, node)
         elif uid == node:
             self._open(node)
@@ -745,7 +571,7 @@ class Scheduler:
             for node, uids in children.items():
                 self._release_children(node, uids)
             for node in nodes:
-                paired = self._paired.get(node, ()) if node in self._units.spreads else ()
+                paired = self._upstream.paired(node) if node in self._units.spreads else ()
                 for reader in self._plan.downstream[node]:
                     if reader not in paired:
                         self._count_down(reader)
@@ -757,22 +583,20 @@ class Scheduler:
             self._open(node)
 
     def _release_children(self, node: int, uids: Sequence[int]) -> None:
-        units = self._units
-        spread = units.spreads[node]
-        for reader in self._paired.get(node, ()):
-            following = units.spreads.get(reader)
-            if following is not None and node in following.pairs:
-                self._release_paired(spread, reader, following, uids)
-        if not spread.left and units.phases[node] == MAPPED:
+        spread = self._units.spreads[node]
+        for reader in self._upstream.paired(node):
+            following = self._units.spreads.get(reader)
+            if following is not None and following.partners:
+                self._release_partners(spread, reader, following, uids)
+        if not spread.left and self._units.phases[node] == MAPPED:
             self._end_map(node)
 
-    def _release_paired(self, spread: Spread, reader: int, following: Spread, uids: Sequence[int]) -> None:
+    def _release_partners(self, spread: Spread, reader: int, following: Spread, uids: Sequence[int]) -> None:
         """Let children look at the gate whose partners have settled; those without doubts pass in spans."""
-        phases, partners = self._units.phases, self._partners(following)
+        phases, partners, push = self._units.phases, following.partners, self._ready.push
         shift, end = following.base - spread.base, following.stop
         alone = len(partners) == 1
-        quick = following.easy and alone and reader not in self._odd and not self._plan.specs[reader].inline
-        push = self._ready.push
+        quick = following.easy and alone and reader not in self._units.odd and not self._plan.specs[reader].inline
         succeeded, waiting, ready = SUCCEEDED, WAITING, READY
         start = stop = -1
         for uid in uids:
@@ -803,7 +627,7 @@ class Scheduler:
                 for uid in uids:
                     self._launch(self._units.node_of(uid), uid, uid + 1)
             elif self._running < self._slots:
-                span = self._ready.pop(self._slots - self._running, self._room)
+                span = self._ready.pop(self._slots - self._running, self._limits.room)
                 if span is None:
                     break
                 self._launch(*span)
@@ -812,41 +636,36 @@ class Scheduler:
             if self._fresh_nodes or self._fresh_children:
                 self._release()
 
-    def _room(self, needs: Needs) -> bool:
-        return all(self._taken[name] + amount <= self._limits[name] + _ROUNDING for name, amount in needs)
-
     def _launch(self, node: int, start: int, stop: int) -> None:
         spec = self._plan.specs[node]
-        for name, amount in self._needs.get(node, ()):
-            self._taken[name] += amount * (stop - start)
-        if not (spec.handled or spec.inline or node in self._odd):
-            self._units.phases[start:stop] = _RUNNING_BYTE * (stop - start)
-            self._running += stop - start
-            self._send(start, stop, 1)
+        if spec.handled or spec.inline or node in self._units.odd or node in self._limits.needs:
+            for uid in range(start, stop):
+                if self._halted is None:
+                    self._launch_one(uid, node, spec)
+                else:
+                    # A state handler's answer was the first failure; what was popped with it stays ready.
+                    self._make_ready(uid, node)
             return
-        for uid in range(start, stop):
-            if self._halted is None:
-                self._launch_one(uid, node, spec)
-            else:
-                # A state handler's answer was the first failure; what was popped with it stays ready.
-                self._make_ready(uid, node)
+        self._units.phases[start:stop] = _RUNNING_BYTE * (stop - start)
+        self._running += stop - start
+        self._send(start, stop, 1)
 
     def _launch_one(self, uid: int, node: int, spec: TaskSpec) -> None:
         units = self._units
-        record = self._changed(uid, spec, Running(message="An attempt has begun.")) if spec.handled else None
+        record = self._changed(uid, spec, Running(message="An attempt begins.")) if spec.handled else None
         units.records[uid] = record
         if isinstance(record, State) and not record.is_running():
-            for name, amount in self._needs.get(node, ()):
-                self._taken[name] -= amount
             units.phases[uid] = WAITING
             self._place(uid, node, record)
             return
         units.phases[uid] = RUNNING
-        past = units.past.get(uid)
         attempt = 1
+        past = units.past.get(uid)
         if past is not None:
             past.serial += 1
             attempt = past.serial
+        if node in self._limits.needs:
+            self._limits.take(node)
         if spec.inline:
             self._running_inline += 1
         else:
@@ -864,35 +683,23 @@ class Scheduler:
             starts[-1] = (attempt, units)
         units.extend(range(start, stop))
 
-    def _out(self) -> list[int]:
-        """Return the units with an attempt in flight."""
-        return [uid for uid, phase in enumerate(self._units.phases) if phase == RUNNING]
-
     def _commands(self) -> list[Command]:
         commands: list[Command] = []
         if self._settled:
             commands.append(Settle(self._settled))
             self._settled = []
-        commands += self._orders
-        self._orders.clear()
-        commands += (Start(units, attempt) for attempt, units in self._starts)
-        self._starts.clear()
-        if not (self.in_flight or self._floors) and (self._halted is not None or not self._can_move()):
+        if self._orders:
+            commands += self._orders
+            self._orders.clear()
+        if self._starts:
+            commands += (Start(units, attempt) for attempt, units in self._starts)
+            self._starts.clear()
+        if self._running or self._running_inline or self._measuring:
+            return commands
+        if self._halted is not None or not (self._ready or self._ready_inline or self._alarms):
             self._finished = True
-            phases, spreads = self._units.phases, self._units.spreads
-            commands.append(
-                Finish(
-                    final_state(
-                        self._plan,
-                        unfinished=lambda node: phases[node] < SUCCEEDED,
-                        failed=lambda node: spreads[node].failed > 0 if node in spreads else phases[node] == FAILED,
-                    )
-                )
-            )
+            commands.append(Finish(final_state(self._plan, unfinished=self._units.unfinished, failed=self._units.failed)))
         return commands
-
-    def _can_move(self) -> bool:
-        return bool(self._ready or self._ready_inline or self._alarms)
 
     # Self-examination.
 
@@ -902,97 +709,36 @@ class Scheduler:
 
     def check(self) -> None:
         """Verify every invariant that holds between two calls of `handle`, in O(units); raise EngineBug if one does not."""
-        for broken in chain(self._units.check(), self._broken()):
+        for broken in self._broken():
             self._bug(broken)
 
     def _broken(self) -> Iterator[str]:
-        plan, units = self._plan, self._units
-        phases, spreads = units.phases, units.spreads
-        if self._fresh_nodes or any(self._fresh_children.values()) or self._orders or self._starts or self._settled:
-            yield "something was left to do"
-        ready = [uid for _, start, stop in self._ready for uid in range(start, stop)] + self._ready_inline
-        if sorted(ready) != [uid for uid, phase in enumerate(phases) if phase == READY]:
-            yield "what is ready does not agree with the phases"
-        if sorted(uid for _, uid in self._alarms) != [uid for uid, phase in enumerate(phases) if phase == TIMED]:
-            yield "the alarms do not agree with the phases"
-        if sorted(self._floors) != [uid for uid, phase in enumerate(phases) if phase == MEASURING]:
-            yield "what is being measured does not agree with the phases"
-        out = [units.node_of(uid) for uid in self._out()]
-        inline = sum(plan.specs[node].inline for node in out)
+        units = self._units
+        yield from units.check()
+        out = [units.node_of(uid) for uid in units.out()]
+        yield from self._limits.check(out)
+        if self._begun:
+            yield from self._upstream.check(self._waits)
+        inline = sum(self._plan.specs[node].inline for node in out)
         if (self._running, self._running_inline) != (len(out) - inline, inline):
             yield f"{self._running} + {self._running_inline} attempts are thought to be out, {len(out) - inline} + {inline} are"
-        for name, limit in self._limits.items():
-            taken = sum(amount for node in out for what, amount in self._needs.get(node, ()) if what == name)
-            if abs(taken - self._taken[name]) > _ROUNDING * (1 + taken) or taken > limit + _ROUNDING * (1 + limit):
-                yield f"{taken} of {name} are taken, {self._taken[name]} are thought to be, {limit} may be"
-        if self._finished and out:
-            yield "the run is finished but attempts are out"
-        if not self._begun:
-            return
-        room = self._halted is None and not self._finished
-        if room and (self._ready_inline or (self._running < self._slots and self._ready.fits(self._room))):
+        for phase, found in (
+            (READY, self._ready_inline + [uid for _, start, stop in self._ready for uid in range(start, stop)]),
+            (TIMED, [uid for _, uid in self._alarms]),
+            (MEASURING, list(self._measuring)),
+        ):
+            if sorted(found) != units.in_phase(phase):
+                yield f"{units.in_phase(phase)} are in phase {phase}, {found} are thought to be"
+        if self._fresh_nodes or any(self._fresh_children.values()) or self._orders or self._starts or self._settled:
+            yield "something was left to do"
+        if self._finished:
+            if out:
+                yield "the run is finished, but attempts are out"
+        elif self._begun and self._halted is None and (
+            self._ready_inline or (self._running < self._slots and self._ready.fits(self._limits.room))
+        ):
             yield "there is room, but something ready was not started"
-        for node, spec in enumerate(plan.specs):
-            if phases[node] != WAITING:
-                continue
-            waits = 0
-            for upstream in {link.upstream for link in spec.links}:
-                known = phases[upstream] >= SUCCEEDED or (upstream in spreads and node in self._paired.get(upstream, ()))
-                waits += not known and (node not in self._start_nodes or bool(self._reached[upstream]))
-            if waits != self._waits[node] or not waits:
-                yield f"node {node} waits for {self._waits[node]} others, but should for {waits}"
-        for node, spread in spreads.items():
-            partners = self._partners(spread)
-            for uid in range(spread.base, spread.stop):
-                if phases[uid] == WAITING and all(phases[uid + shift] >= SUCCEEDED for shift in partners):
-                    yield f"unit {uid} of node {node} waits for nothing"
 
 
 def _mapped(width: int) -> Mapped:
     return Mapped(message="Spread over its inputs.", map_states=lambda: [Pending() for _ in range(width)], n_map_states=width)
-
-
-def _needs(plan: Plan, limits: Mapping[str, float]) -> dict[int, Needs]:
-    """Return what each node takes of the resources that are limited."""
-    found: dict[int, Needs] = {}
-    for node, spec in enumerate(plan.specs):
-        if not spec.resources or spec.inline:
-            continue
-        needs = tuple((name, amount) for name, amount in sorted(spec.resources.items()) if name in limits)
-        for name, amount in needs:
-            if amount > limits[name]:
-                raise ValueError(
-                    f"task {spec.name!r} takes {amount:g} of {name!r}, but the limit is {limits[name]:g}, so it could never start; "
-                    "raise the limit or lower what the task takes"
-                )
-        if needs:
-            found[node] = needs
-    return found
-
-
-def _paired(plan: Plan) -> dict[int, tuple[int, ...]]:
-    """Return for each mapped node the mapped nodes whose children need nothing of it but the child of their own index."""
-    found: dict[int, tuple[int, ...]] = {}
-    for node, spec in enumerate(plan.specs):
-        if not spec.mapped:
-            continue
-        index_to_index = {link.upstream for link in spec.links if link.mapped and not link.flattened}
-        whole = {link.upstream for link in spec.links if not link.mapped or link.flattened}
-        for upstream in sorted(index_to_index - whole):
-            if plan.specs[upstream].mapped:
-                found[upstream] = (*found.get(upstream, ()), node)
-    return found
-
-
-def _reached(plan: Plan, start_nodes: frozenset[int] | None) -> bytes | bytearray:
-    """Return for each node whether this run may run it: all, or start nodes, what is downstream, and values they are to be given."""
-    if start_nodes is None:
-        return b"\x01" * len(plan.specs)
-    reached = bytearray(len(plan.specs))
-    for node, spec in enumerate(plan.specs):
-        if node in start_nodes or any(reached[link.upstream] for link in spec.links):
-            reached[node] = 1
-    for node, spec in enumerate(plan.specs):
-        if spec.inline and not spec.links and any(reached[reader] for reader in plan.downstream[node]):
-            reached[node] = 1
-    return reached

@@ -8,10 +8,10 @@ apart in `Past`.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 from mpflow.engine.plan import Plan, Unit
-from mpflow.engine.state import Failed, Mapped, Skipped, State, Success
+from mpflow.engine.state import Failed, Looped, Mapped, Paused, Resume, Retrying, Skipped, State, Success
 from mpflow.triggers import Counts
 
 __all__ = [
@@ -74,22 +74,41 @@ class Past:
         self.loop_result: object = None
         self.resume = False
 
+    def follow(self, state: State) -> None:
+        """Learn from a state that asks for another attempt what that attempt must know."""
+        if isinstance(state, Retrying):
+            self.run_count = state.run_count + 1
+        elif isinstance(state, Looped):
+            self.run_count = 1
+            self.loop_count = state.loop_count + 1
+            self.loop_result = state.result
+        elif isinstance(state, (Resume, Paused)):
+            self.resume = True
+
+    def fill_in(self, state: State) -> State:
+        """Return the state with the counts that a signal could not know; 1 is what it has where none was given."""
+        if isinstance(state, Retrying) and state.run_count == 1 < self.run_count:
+            return state.replace(run_count=self.run_count)
+        if isinstance(state, Looped) and state.loop_count == 1 < (self.loop_count or 1):
+            return state.replace(loop_count=self.loop_count)
+        return state
+
 
 class Spread:
-    """The children of one mapped node, and what they wait for."""
+    """The children of one mapped node."""
 
-    __slots__ = ("base", "easy", "failed", "finished", "pairs", "skipped", "stop", "successful", "width")
+    __slots__ = ("base", "easy", "failed", "finished", "partners", "skipped", "stop", "successful", "width")
 
     def __init__(self, base: int, width: int) -> None:
         self.base = base
-        self.width = width
         self.stop = base + width
+        self.width = width
         self.successful = 0
         self.failed = 0
         self.skipped = 0
         self.finished = 0
-        self.pairs: Sequence[int] = ()
-        """Mapped upstream nodes of which each child sees the child of its own index, one entry a link."""
+        self.partners: tuple[int, ...] = ()
+        """Distances from a child to the upstream children that it waits for."""
         self.easy = False
         """Whether a child may run as soon as all of these have succeeded, without asking further."""
 
@@ -114,7 +133,7 @@ class Spread:
 class Units:
     """Phases and records of all units of a run."""
 
-    __slots__ = ("_owners", "_starts", "nodes", "past", "phases", "records", "spreads")
+    __slots__ = ("_owners", "_starts", "nodes", "odd", "past", "phases", "records", "spreads")
 
     def __init__(self, plan: Plan) -> None:
         self.nodes = len(plan.specs)
@@ -122,6 +141,8 @@ class Units:
         self.records: list[object] = [None] * self.nodes
         self.spreads: dict[int, Spread] = {}
         self.past: dict[int, Past] = {}
+        self.odd: set[int] = set()
+        """Nodes of which some unit has a past, so that each has to be looked at."""
         self._starts: list[int] = []
         self._owners: list[int] = []
 
@@ -156,9 +177,30 @@ class Units:
         past = self.past.get(uid)
         if past is None:
             past = self.past[uid] = Past(serial)
+            self.odd.add(self.node_of(uid))
         return past
 
-    def counts(self, uids: Sequence[int] | Iterator[int]) -> Counts:
+    def started(self, uid: int) -> int:
+        """Return how many attempts of a unit were started; of units that came to rest, perhaps without one, at least 1."""
+        past = self.past.get(uid)
+        if past is not None:
+            return past.serial
+        phase = self.phases[uid]
+        return 1 if phase in (RUNNING, RESTING) or phase >= SUCCEEDED else 0
+
+    def restore(self, uid: int, state: State) -> int:
+        """Put a unit where a state from before this run left it; return its phase."""
+        self.records[uid] = state
+        code = settled_as(state)
+        if not code and isinstance(state, Paused) and state.start_time is None:
+            code = RESTING
+        if code:
+            self.phases[uid] = code
+            return code
+        self.past_of(uid).follow(state)
+        return WAITING
+
+    def counts(self, uids: Iterable[int]) -> Counts:
         """Count how these units ended."""
         phases = self.phases
         total = successful = failed = skipped = finished = 0
@@ -178,6 +220,23 @@ class Units:
             elif code == ENDED:
                 finished += 1
         return Counts(total, successful, failed, skipped, finished)
+
+    def in_phase(self, phase: int) -> list[int]:
+        """Return the units in a phase."""
+        return [uid for uid, found in enumerate(self.phases) if found == phase]
+
+    def out(self) -> list[int]:
+        """Return the units with an attempt in flight."""
+        return self.in_phase(RUNNING)
+
+    def unfinished(self, node: int) -> bool:
+        """Tell whether a node, or any of its children, has not settled."""
+        return self.phases[node] < SUCCEEDED
+
+    def failed(self, node: int) -> bool:
+        """Tell whether a node, or any of its children, has failed."""
+        spread = self.spreads.get(node)
+        return self.phases[node] == FAILED if spread is None else spread.failed > 0
 
     def check(self) -> Iterator[str]:
         """Tell of everything in these tables that contradicts itself."""
