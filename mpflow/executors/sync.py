@@ -19,6 +19,7 @@ class SyncExecutor:
     """
 
     kills = False
+    in_caller_thread = True
 
     def __init__(self) -> None:
         self._bodies: Sequence[Body] = ()

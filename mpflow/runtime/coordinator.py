@@ -16,7 +16,6 @@ from mpflow.engine.messages import (
     Finish,
     Kill,
     Measure,
-    Measured,
     Settle,
     Start,
     Tick,
@@ -38,7 +37,7 @@ GRACE = 2.0
 """Seconds that running tasks have after the first Ctrl-C."""
 
 
-class Interrupted(Exception):  # noqa: N818  # an outcome, caught by the session alone
+class Interrupted(Exception):  # an outcome, caught by the session alone
     """The run was stopped by Ctrl-C; `state` is the flow's state so far."""
 
     def __init__(self, state: State) -> None:
@@ -140,7 +139,7 @@ class Coordinator:
                 case Settle():
                     self._watch.settled(command.units)
                 case Measure():
-                    news.append(Measured(command.node, self._inputs.measure(command.node)))
+                    news.append(self._inputs.measure(command.node))
                 case Kill():
                     self._executor.kill(command.unit, command.attempt, command.why)
                 case Finish():

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from itertools import chain
 from typing import Any, cast
 
+from mpflow.engine.messages import Measured
 from mpflow.engine.plan import Link, Plan, TaskSpec
 from mpflow.engine.scheduler import Scheduler
 from mpflow.engine.sealed import Sealed
@@ -64,25 +65,45 @@ class Inputs:
             self._elements[link] = value
         return value
 
-    def measure(self, node: int) -> int | State:
+    def measure(self, node: int) -> Measured:
         """Count the children of a mapped node, or say why there can be none.
 
-        Width is the length of the shortest input that is mapped over.
+        Width is the length of the shortest input that is mapped over; upstreams that failed have
+        no say in it.
         """
         spec = self._plan.specs[node]
-        widths = []
-        for link in spec.links:
-            if not link.mapped:
+        widths: list[int] = []
+        origins: dict[int, Sequence[int]] = {}
+        for position, link in enumerate(spec.links):
+            if not link.mapped or self._failed(link.upstream):
                 continue
             try:
-                if not link.flattened and self._fans_out(link.upstream):
-                    widths.append(cast(int, self._scheduler.width(link.upstream)))
+                if self._fans_out(link.upstream):
+                    if link.flattened:
+                        origins[position] = self._origins(link)
+                        widths.append(len(origins[position]))
+                    else:
+                        widths.append(cast(int, self._scheduler.width(link.upstream)))
                 else:
                     widths.append(_length(self._opened(link)))
             # Opening a result and asking its length run the user's code.
             except Exception as error:  # noqa: BLE001 - see above
-                return Failed(self._unmappable(spec, link, error), error)
-        return min(widths)
+                return Measured(node, Failed(self._unmappable(spec, link, error), error))
+        if not widths:
+            return Measured(
+                node, Failed(f"task {spec.name!r} cannot be mapped: nothing that it is mapped over succeeded")
+            )
+        return Measured(node, min(widths), origins or None)
+
+    def _failed(self, node: int) -> bool:
+        record = self._scheduler.record(node)
+        return isinstance(record, State) and not record.is_successful()
+
+    def _origins(self, link: Link) -> Sequence[int]:
+        """Flatten the results of a map, and say from which child each element came."""
+        parts = cast("list[Sequence[Any]]", live(*self._whole(link.upstream)))
+        self._elements[link] = [element for part in parts for element in part]
+        return [index for index, part in enumerate(parts) for _ in part]
 
     def _unmappable(self, spec: TaskSpec, link: Link, error: Exception) -> str:
         upstream = self._plan.specs[link.upstream].name
