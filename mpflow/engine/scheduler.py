@@ -205,10 +205,23 @@ class Scheduler:
         spread = self._units.spreads.get(node)
         return None if spread is None else spread.width
 
+    def exchange(self, uid: int, record: object) -> None:
+        """Put another record in the place of a settled unit's, to let go of what the old one held; it must mean the same end.
+
+        Raises EngineBug for a unit that has not settled.
+        """
+        if self._units.phases[uid] < SUCCEEDED:
+            self._bug(f"the record of unit {uid} was exchanged before it settled")
+        self._units.records[uid] = record
+
     def attempt(self, uid: int) -> AttemptInfo:
         """Return what the attempt now starting, or last started, must know of those before it."""
         past = self._units.past.get(uid)
-        return AttemptInfo(1) if past is None else AttemptInfo(past.run_count, past.loop_count, past.loop_result, past.resume)
+        return (
+            AttemptInfo(1)
+            if past is None
+            else AttemptInfo(past.run_count, past.loop_count, past.loop_result, past.resume)
+        )
 
     # News.
 
@@ -413,7 +426,9 @@ class Scheduler:
             return
         most, measure, found = self._upstream.width(spec, record.n_map_states if isinstance(record, Mapped) else None)
         if not found:
-            self._decide(node, node, Failed(message="Nothing to map over: no upstream task that it maps over succeeded."))
+            self._decide(
+                node, node, Failed(message="Nothing to map over: no upstream task that it maps over succeeded.")
+            )
         elif not measure:
             self._spread(node, most or 0)
         elif self._halted is not None:
@@ -448,7 +463,9 @@ class Scheduler:
             self._ready.push(node, spread.base, spread.stop)
         else:
             for uid in range(spread.base, spread.stop):
-                if units.phases[uid] == WAITING and all(units.phases[uid + shift] >= SUCCEEDED for shift in spread.partners):
+                if units.phases[uid] == WAITING and all(
+                    units.phases[uid + shift] >= SUCCEEDED for shift in spread.partners
+                ):
                     self._admit(uid, node)
 
     def _populate(self, node: int, width: int) -> Spread:
@@ -698,7 +715,9 @@ class Scheduler:
             return commands
         if self._halted is not None or not (self._ready or self._ready_inline or self._alarms):
             self._finished = True
-            commands.append(Finish(final_state(self._plan, unfinished=self._units.unfinished, failed=self._units.failed)))
+            commands.append(
+                Finish(final_state(self._plan, unfinished=self._units.unfinished, failed=self._units.failed))
+            )
         return commands
 
     # Self-examination.
@@ -734,11 +753,15 @@ class Scheduler:
         if self._finished:
             if out:
                 yield "the run is finished, but attempts are out"
-        elif self._begun and self._halted is None and (
-            self._ready_inline or (self._running < self._slots and self._ready.fits(self._limits.room))
+        elif (
+            self._begun
+            and self._halted is None
+            and (self._ready_inline or (self._running < self._slots and self._ready.fits(self._limits.room)))
         ):
             yield "there is room, but something ready was not started"
 
 
 def _mapped(width: int) -> Mapped:
-    return Mapped(message="Spread over its inputs.", map_states=lambda: [Pending() for _ in range(width)], n_map_states=width)
+    return Mapped(
+        message="Spread over its inputs.", map_states=lambda: [Pending() for _ in range(width)], n_map_states=width
+    )

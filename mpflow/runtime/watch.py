@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Sequence
 
 from mpflow.engine.plan import Plan
 from mpflow.engine.scheduler import Scheduler
 from mpflow.engine.state import State, TriggerFailed
+
+_PICKLED_NONE = pickle.dumps(None)
 
 
 class Watch:
@@ -62,6 +65,13 @@ class ReleasingWatch(Watch):
     def _drop(self, node: int) -> None:
         if self._plan.specs[node].mapped and self._scheduler.width(node) is not None:
             for uid in self._scheduler.children(node):
-                self._scheduler.drop(uid)
+                self._empty(uid)
         else:
-            self._scheduler.drop(node)
+            self._empty(node)
+
+    def _empty(self, uid: int) -> None:
+        record = self._scheduler.record(uid)
+        if not isinstance(record, State):
+            self._scheduler.exchange(uid, _PICKLED_NONE)
+        elif record.is_successful() and not record.is_mapped():
+            self._scheduler.exchange(uid, record.replace(result=None))
