@@ -1,54 +1,123 @@
-"""From a graph and parameter values to a plan of integers and the callables beside it."""
+"""From a graph to what the engine decides over and what executors call.
+
+Owns the numbering of tasks as nodes: plan, tasks, bodies and constants all go by it. Orders the graph, refuses what cannot run,
+and brings options into the units of the engine. Time and space grow with tasks and edges, never with their product.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from mpflow.authoring.graph import Graph
 from mpflow.authoring.literals import Constant
-from mpflow.authoring.parameter import Parameter
-from mpflow.authoring.task import FunctionTask, Task, seconds
+from mpflow.authoring.options import TaskOptions
+from mpflow.authoring.parameter import DateTimeParameter, Parameter
+from mpflow.authoring.task import Task, body_of, options_of, tags_of
 from mpflow.engine.plan import Link, Plan, TaskSpec
+
+__all__ = ["Compiled", "compile_flow"]
+
+AnyTask = Task[Any, Any]
+
+_NONE: Mapping[str, object] = {}
 
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
+    """A graph made ready to run; every tuple goes by node."""
+
     plan: Plan
-    tasks: tuple[Task[Any, Any], ...]
-    runs: tuple[Callable[..., object], ...]
+    tasks: tuple[AnyTask, ...]
+    runs: tuple[Callable[..., Any], ...]
+    """What is called: for function tasks the function itself, the same object for every copy."""
     constants: tuple[Mapping[str, object], ...]
+    """Arguments known when the flow was built."""
+    tags: tuple[tuple[str, ...], ...]
+    shows_skips: frozenset[int]
+    """Nodes that are to receive a skipped upstream as its `Skipped` state, to tell it from a result of None."""
 
 
 def compile_flow(graph: Graph, parameters: Mapping[str, object]) -> Compiled:
+    """Number the tasks of a graph and say what each does, with these values of its Parameters.
+
+    Raises ValueError for cycles, for edges or reference tasks outside the graph, and for parameters that are unknown or missing.
+    """
+    _check_parameters(graph, parameters)
+    graph.validate()
     tasks = graph.sorted_tasks()
     nodes = {task: node for node, task in enumerate(tasks)}
-    specs = []
-    for task in tasks:
-        links = tuple(
-            Link(nodes[edge.upstream_task], edge.key, edge.mapped, edge.flattened, edge) for edge in graph.incoming(task)
+    to, from_ = graph.joins()
+    common: dict[int, dict[str, Any]] = {}
+    specs = [_spec(task, graph, to.get(task, ()), nodes, common) for task in tasks]
+    judged = graph.reference_tasks()
+    plan = Plan(
+        tuple(specs),
+        reference=tuple(node for node, task in enumerate(tasks) if task in judged),
+        terminal=tuple(node for node, task in enumerate(tasks) if task not in from_),
+    )
+    bound = graph.constants
+    return Compiled(
+        plan=plan,
+        tasks=tasks,
+        runs=tuple(_run(task, parameters) for task in tasks),
+        constants=tuple(bound.get(task, _NONE) for task in tasks),
+        tags=tuple(tuple(sorted(tags)) if (tags := tags_of(task)) else () for task in tasks),
+        shows_skips=frozenset(node for node, task in enumerate(tasks) if task.shown_skips),
+    )
+
+
+def _check_parameters(graph: Graph, parameters: Mapping[str, object]) -> None:
+    known = {parameter.name: parameter for parameter in graph.parameters()}
+    unknown = sorted(set(parameters).difference(known))
+    if unknown:
+        raise ValueError(f"flow {graph.name!r} has no parameter {unknown[0]!r}; it has {', '.join(sorted(known)) or 'none'}")
+    missing = sorted(name for name, parameter in known.items() if parameter.required and name not in parameters)
+    if missing:
+        raise ValueError(
+            f"flow {graph.name!r} needs a value for {', '.join(map(repr, missing))}; "
+            f"pass it to run, as in flow.run({missing[0]}=...), or give the Parameter a default"
         )
-        specs.append(
-            TaskSpec(
-                name=task.name,
-                slug=graph.slugs[task],
-                links=links,
-                trigger=task.trigger,
-                skip_on_upstream_skip=task.skip_on_upstream_skip,
-                max_retries=task.max_retries,
-                retry_delay=seconds(task.retry_delay) or 0.0,
-                retry_on=task.retry_on,
-                retry_backoff=task.retry_backoff,
-                retry_jitter=task.retry_jitter,
-                timeout=seconds(task.timeout),
-                mapped=any(link.mapped for link in links),
-                inline=isinstance(task, (Parameter, Constant)),
-                handled=bool(task.state_handlers),
-                resources=task.resources,
-                priority=task.priority,
-            )
-        )
-    plan = Plan(tuple(specs), reference=tuple(sorted(nodes[task] for task in graph.reference_tasks())))
-    runs = tuple(task.run for task in tasks)
-    return Compiled(plan, tasks, runs, tuple(graph.constants.get(task, {}) for task in tasks))
+
+
+def _spec(
+    task: AnyTask, graph: Graph, edges: Any, nodes: Mapping[AnyTask, int], common: dict[int, dict[str, Any]]
+) -> TaskSpec:
+    options = options_of(task)
+    fields = common.get(id(options))
+    if fields is None:
+        fields = common[id(options)] = _fields(options)
+    links = tuple([Link(nodes[edge[0]], edge[2], edge[3], edge[4], edge) for edge in edges])
+    return TaskSpec(
+        slug=graph.slugs[task],
+        links=links,
+        mapped=any(edge[3] for edge in edges),
+        inline=isinstance(task, (Parameter, Constant)),
+        **fields,
+    )
+
+
+def _fields(options: TaskOptions) -> dict[str, Any]:
+    delay = options.retry_delay
+    return {
+        "name": options.name,
+        "trigger": options.trigger,
+        "skip_on_upstream_skip": options.skip_on_upstream_skip,
+        "max_retries": options.max_retries,
+        "retry_delay": delay.total_seconds() if delay is not None else 0.0,
+        "retry_on": tuple(sorted(options.retry_on, key=lambda kind: kind.__qualname__)) if options.retry_on else None,
+        "retry_backoff": options.retry_backoff,
+        "retry_jitter": options.retry_jitter,
+        "timeout": float(options.timeout) if options.timeout else None,
+        "handled": bool(options.state_handlers),
+        "resources": options.resources,
+        "priority": options.priority,
+    }
+
+
+def _run(task: AnyTask, parameters: Mapping[str, object]) -> Callable[..., Any]:
+    if isinstance(task, Parameter) and type(task).run in {Parameter.run, DateTimeParameter.run}:
+        return partial(task.value_from, parameters)
+    return body_of(task)

@@ -1,23 +1,76 @@
-"""`@task` and the marks on arguments."""
-from __future__ import annotations
-from contextlib import contextmanager
-from typing import Any
-from mpflow._context import context
-from mpflow.authoring.literals import Constant, Marked
-from mpflow.authoring.task import FunctionTask, Task
+"""What a flow file is written with: `@task`, `tags(...)` and the marks on arguments."""
 
-def task(fn=None, **options):
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from typing import Any, TypeVar, overload
+
+from mpflow._context import context
+from mpflow.authoring.annotations import EdgeAnnotation, flatten, mapped, unmapped
+from mpflow.authoring.function_task import FunctionTask
+from mpflow.authoring.literals import as_task
+from mpflow.authoring.options import OPTION_NAMES
+from mpflow.authoring.task import P, R
+
+__all__ = [
+    "EdgeAnnotation",
+    "as_task",
+    "defaults_from_attrs",
+    "flatten",
+    "mapped",
+    "tags",
+    "task",
+    "unmapped",
+]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@overload
+def task(fn: Callable[P, R], /) -> FunctionTask[P, R]: ...
+@overload
+def task(**options: Any) -> Callable[[Callable[P, R]], FunctionTask[P, R]]: ...
+def task(fn: Any = None, /, **options: Any) -> Any:
+    """Make a task from a function: `@task`, or `@task(max_retries=3, retry_delay=10)`.
+
+    The options are those of `Task`. Raises TypeError for an unknown option, with the nearest known one.
+    """
     if fn is None:
-        return lambda fn: FunctionTask(fn, **options)
+        return lambda function: _made(function, options)
+    return _made(fn, options)
+
+
+def _made(fn: Any, options: dict[str, Any]) -> FunctionTask[..., Any]:
+    known = (*OPTION_NAMES, "slug", "tags", "on_failure")
+    for name in options:
+        if name not in known or name == "auto_generated":
+            import difflib
+
+            close = difflib.get_close_matches(name, known, 1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            raise TypeError(f"@task got an unknown option {name!r}{hint}")
     return FunctionTask(fn, **options)
 
-def unmapped(value): return Marked(value, kind="unmapped")
-def mapped(value): return Marked(value, kind="mapped")
-def flatten(value): return Marked(value, kind="flatten")
 
 @contextmanager
-def tags(*names):
-    with context(tags=set(context.get("tags") or ()) | set(names)):
+def tags(*tags: str) -> Iterator[None]:
+    """Add tags to every task made or called in the block."""
+    with context(tags={*tags, *(context.get("tags") or ())}):
         yield
-def as_task(value): return value if isinstance(value, Task) else Constant(value)
-def defaults_from_attrs(*a): raise RuntimeError
+
+
+def defaults_from_attrs(*names: str) -> Callable[[F], F]:
+    """Let the named arguments of a `run` default to the instance's attributes of the same names."""
+
+    def decorate(run: F) -> F:
+        @wraps(run)
+        def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+            for name in names:
+                kwargs.setdefault(name, getattr(self, name))
+            return run(self, *args, **kwargs)
+
+        return method  # type: ignore[return-value]  # takes what the run takes
+
+    return decorate

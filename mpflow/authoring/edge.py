@@ -1,55 +1,69 @@
-"""The value that joins two tasks."""
+"""Edge: the value that joins two tasks."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from keyword import iskeyword
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from mpflow.authoring.annotations import EdgeAnnotation
+from mpflow.authoring.literals import as_task
+from mpflow.authoring.task import Task
 
 if TYPE_CHECKING:
-    from mpflow.authoring.task import Task
+    from typing_extensions import Self
+
+__all__ = ["Edge", "check_key"]
 
 
-class Edge:
-    """`downstream_task` waits for `upstream_task`; with a `key` it is also fed that task's result.
+class _Ends(NamedTuple):
+    upstream_task: Task[Any, Any]
+    downstream_task: Task[Any, Any]
+    key: str | None
+    mapped: bool
+    flattened: bool
 
-    `mapped` maps over the result, `flattened` takes one level of nesting out of it. Equal edges
-    have equal parts. Raises ValueError for an edge from a task to itself and for a key that is
-    no argument name.
+
+class Edge(_Ends):
+    """One task waits for another: with a `key` its result becomes that argument, without one only the order counts.
+
+    Equal to an edge with the same parts. Raises ValueError for an edge from a task to itself and for a key that is no
+    identifier.
     """
 
-    __slots__ = ("downstream_task", "flattened", "key", "mapped", "upstream_task")
+    __slots__ = ()
 
-    def __init__(
-        self,
-        upstream_task: Task[Any, Any],
-        downstream_task: Task[Any, Any],
+    def __new__(  # noqa: PLR0917 - the language fixes the arguments
+        cls,
+        upstream_task: Any,
+        downstream_task: Any,
         key: str | None = None,
-        mapped: bool = False,
-        flattened: bool = False,
-    ) -> None:
-        if upstream_task is downstream_task:
-            raise ValueError(f"task {upstream_task.name!r} cannot wait for itself; an edge joins two different tasks")
-        if key is not None and not (isinstance(key, str) and key.isidentifier()):
-            raise ValueError(f"edge key {key!r} is not an argument name; use the name of an argument of {downstream_task.name!r}.run, or None")
-        self.upstream_task = upstream_task
-        self.downstream_task = downstream_task
-        self.key = key
-        self.mapped = mapped
-        self.flattened = flattened
-
-    def _parts(self) -> tuple[object, ...]:
-        return self.upstream_task, self.downstream_task, self.key, self.mapped, self.flattened
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Edge) and self._parts() == other._parts()
-
-    def __hash__(self) -> int:
-        return hash((id(self.upstream_task), id(self.downstream_task), self.key))
-
-    def __repr__(self) -> str:
-        marks = (", mapped" if self.mapped else "") + (", flattened" if self.flattened else "")
-        return f"<Edge{f' key={self.key}' if self.key else ''}: {self.upstream_task.name} to {self.downstream_task.name}{marks}>"
+        mapped: bool | None = None,
+        flattened: bool | None = None,
+        flow: Any = None,
+    ) -> Self:
+        """Join two tasks; values become tasks, and annotations such as `unmapped` set `mapped` and `flattened`."""
+        if key is not None:
+            check_key(key, downstream_task)
+        for end in (upstream_task, downstream_task):
+            if isinstance(end, EdgeAnnotation):
+                mapped = end.annotations.get("mapped", mapped)
+                flattened = end.annotations.get("flattened", flattened)
+        upstream, downstream = as_task(upstream_task, flow), as_task(downstream_task, flow)
+        if upstream is downstream:
+            raise ValueError(f"task {upstream.name!r} cannot wait for itself; an edge joins two tasks")
+        return super().__new__(cls, upstream, downstream, key, bool(mapped), bool(flattened))
 
     @property
     def tasks(self) -> set[Task[Any, Any]]:
         """Both ends."""
         return {self.upstream_task, self.downstream_task}
+
+    def __repr__(self) -> str:
+        marks = f"key={self.key}, mapped={self.mapped}, flattened={self.flattened}"
+        return f"<Edge({marks}): {self.upstream_task.name} to {self.downstream_task.name}>"
+
+
+def check_key(key: Any, downstream: Any) -> None:
+    """Raise ValueError if no argument can have this name."""
+    if not isinstance(key, str) or not key.isidentifier() or iskeyword(key):
+        raise ValueError(f"{key!r} cannot be the name of an argument of {downstream!r}; use a valid Python identifier")

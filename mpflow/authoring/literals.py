@@ -1,84 +1,149 @@
-"""Constants and collections of tasks as nodes of the graph."""
+"""Plain values as arguments: constants, and lists, tuples, sets and dicts that hold tasks.
+
+Owns the question of what is a constant. A collection with a task somewhere inside becomes a task that builds the collection
+when the flow runs; any other value is a constant and goes to the body as it is.
+"""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Iterable
+from typing import Any, ClassVar
 
+from mpflow.authoring.annotations import EdgeAnnotation
 from mpflow.authoring.task import Task
 
+__all__ = ["Constant", "Dict", "List", "Set", "Tuple", "as_task", "is_constant"]
 
-class Marked:
-    def __init__(self, value: Any, *, kind: str) -> None:
-        self.value, self.kind = value, kind
-
-
-class Argument(NamedTuple):
-    task: Task[Any, Any] | None
-    value: Any
-    mapped: bool
-    flattened: bool
+_COLLECTIONS = (list, tuple, set, dict)
+_SHORT = (int, float, complex, bool, type(None), str, bytes)
 
 
-class Constant(Task[Any, Any]):
-    def __init__(self, value: Any, name: str | None = None) -> None:
+class Constant(Task[[], Any]):
+    """A task whose result is a value known when the flow is built."""
+
+    announced: ClassVar[bool] = False
+
+    def __init__(self, value: Any, name: str | None = None, **options: Any) -> None:
         self.value = value
-        self.auto_generated = True
-        super().__init__(name or type(value).__name__)
+        super().__init__(name=name or _short_name(value), **options)
 
     def run(self) -> Any:
+        """Return the value."""
         return self.value
 
 
-class Collection(Task[Any, Any]):
-    def __init__(self, kind: type, size: int) -> None:
-        self.kind, self.size = kind, size
-        self.auto_generated = True
-        super().__init__({list: "List", tuple: "Tuple", set: "Set", dict: "Dict"}[kind])
-
-    def run(self, **items: Any) -> Any:
-        if self.kind is dict:
-            return {items[f"key_{i}"]: items[f"value_{i}"] for i in range(self.size)}
-        return self.kind(items[f"arg_{i}"] for i in range(self.size))
+def _short_name(value: Any) -> str:
+    # Asking only short values for their repr: that of a large array or frame takes longer than the rest of the flow.
+    small = isinstance(value, _COLLECTIONS) and len(value) <= 4 and all(isinstance(part, _SHORT) for part in value)
+    if small or isinstance(value, _SHORT):
+        text = repr(value)
+        if len(text) <= 8:
+            return text
+    return f"Constant[{type(value).__name__}]"
 
 
-def _holds_task(value: Any) -> bool:
-    if isinstance(value, (Task, Marked)):
-        return True
+class _Collection(Task[..., Any]):
+    """Takes its elements by position; they travel as `arg_1`, `arg_2`, ..."""
+
+    def bind(
+        self,
+        *args: Any,
+        mapped: bool = False,
+        upstream_tasks: Iterable[Any] | None = None,
+        flow: Any = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Bind the elements."""
+        elements = {f"arg_{position}": element for position, element in enumerate(args, 1)}
+        return super().bind(mapped=mapped, upstream_tasks=upstream_tasks, flow=flow, **elements, **kwargs)
+
+
+def _in_order(elements: dict[str, Any]) -> list[Any]:
+    return [elements[key] for key in sorted(elements, key=lambda key: int(key.rpartition("_")[2]))]
+
+
+# The bodies are functions and not methods, so that all these tasks share one body each.
+def _list_of(**elements: Any) -> list[Any]:
+    return _in_order(elements)
+
+
+def _tuple_of(**elements: Any) -> tuple[Any, ...]:
+    return tuple(_in_order(elements))
+
+
+def _set_of(**elements: Any) -> set[Any]:
+    return set(elements.values())
+
+
+def _dict_of(keys: Any, values: Any) -> dict[Any, Any]:
+    if len(keys) != len(values):
+        raise ValueError(f"a dict needs as many values as keys, but got {len(keys)} keys and {len(values)} values")
+    return dict(zip(keys, values))  # noqa: B905 - checked above
+
+
+class List(_Collection):
+    """Gathers results into a list."""
+
+    run = staticmethod(_list_of)
+
+
+class Tuple(_Collection):
+    """Gathers results into a tuple."""
+
+    run = staticmethod(_tuple_of)
+
+
+class Set(_Collection):
+    """Gathers results into a set."""
+
+    run = staticmethod(_set_of)
+
+
+class Dict(Task[..., Any]):
+    """Gathers results into a dict; takes `keys` and `values`."""
+
+    run = staticmethod(_dict_of)
+
+
+def is_constant(value: Any) -> bool:
+    """Say whether no task is anywhere in the value's lists, tuples, sets and dicts."""
+    if isinstance(value, (Task, EdgeAnnotation)):
+        return False
     if isinstance(value, (list, tuple, set)):
-        return any(_holds_task(item) for item in value)
+        return _all_constant(value)
     if isinstance(value, dict):
-        return any(_holds_task(item) for item in value.values())
-    return False
+        return _all_constant(value.values())
+    return True
 
 
-def as_argument(graph: Any, value: Any, *, mapped: bool) -> Argument:
-    flattened = False
-    while isinstance(value, Marked):
-        if value.kind == "unmapped":
-            mapped = False
-        elif value.kind == "mapped":
-            mapped = True
-        else:
-            flattened = True
-        value = value.value
+def _all_constant(values: Iterable[Any]) -> bool:
+    # One pass over the types settles it for a million numbers in milliseconds.
+    kinds = set(map(type, values))
+    if any(issubclass(kind, (Task, EdgeAnnotation)) for kind in kinds):
+        return False
+    nested = tuple(kind for kind in kinds if issubclass(kind, _COLLECTIONS))
+    return not nested or all(is_constant(value) for value in values if isinstance(value, nested))
+
+
+def as_task(value: Any, flow: Any = None) -> Any:
+    """Return a task for any value: itself, a Constant, or a task that builds the collection.
+
+    A collection that holds tasks is added to the flow; a Constant is added where it is used.
+    """
     if isinstance(value, Task):
-        return Argument(graph.add_task(value), None, mapped, flattened)
-    if type(value) in (list, tuple, set, dict) and _holds_task(value):
-        node = Collection(type(value), len(value))
-        graph.add_task(node)
-        if isinstance(value, dict):
-            parts = {f"key_{i}": k for i, k in enumerate(value)} | {f"value_{i}": v for i, v in enumerate(value.values())}
-        else:
-            parts = {f"arg_{i}": item for i, item in enumerate(value)}
-        graph.join(node, parts, upstream_tasks=(), mapped=False)
-        return Argument(node, None, mapped, flattened)
-    if mapped or flattened:
-        if mapped and not hasattr(value, "__getitem__"):
-            raise TypeError(f"a constant of type {type(value).__name__} cannot be mapped over; pass a list, or mark it as unmapped(...)")
-        return Argument(graph.add_task(Constant(value)), None, mapped, flattened)
-    return Argument(None, value, False, False)
-
-
-def as_node(graph: Any, value: Any, *, mapped: bool) -> Argument:
-    argument = as_argument(graph, value, mapped=mapped)
-    return argument if argument.task is not None else Argument(graph.add_task(Constant(argument.value)), None, False, False)
+        return value
+    if isinstance(value, EdgeAnnotation):
+        return as_task(value.value, flow)
+    made: Task[Any, Any]
+    if is_constant(value):
+        made = Constant(value)
+    elif isinstance(value, list):
+        made = List().bind(*value, flow=flow)
+    elif isinstance(value, tuple):
+        made = Tuple().bind(*value, flow=flow)
+    elif isinstance(value, set):
+        made = Set().bind(*value, flow=flow)
+    else:
+        made = Dict().bind(keys=list(value), values=list(value.values()), flow=flow)
+    made.auto_generated = True
+    return made

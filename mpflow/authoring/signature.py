@@ -1,112 +1,194 @@
-"""How a body takes its arguments, found once per function.
+"""What the `run` of a task takes, read once and asked at every call.
 
-A plain function's code object says it all; only what has none costs an import of `inspect`.
+Owns the rules for run signatures and the binding of call arguments to names. Reads the code object of plain functions;
+`inspect` is imported only for what has none, because it costs more than the rest of building a flow.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from types import FunctionType, MethodType
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+__all__ = ["RunSignature", "inferred_nout", "plain_function", "read_signature"]
 
 RESERVED = ("upstream_tasks", "mapped", "task_args", "flow")
-"""Keywords of a task call itself, which a body therefore cannot have."""
 
 _VARARGS, _VARKEYWORDS = 0x04, 0x08
-"""Flags of a code object, as `inspect` documents them: CO_VARARGS and CO_VARKEYWORDS."""
 
 
-class Signature(NamedTuple):
-    """The arguments of one body."""
+class RunSignature:
+    """The names that a `run` takes, and which of them a call must give."""
 
-    names: tuple[str, ...]
-    """All named ones, those that may be given by position first."""
-    positional: int
-    """How many of them may be given by position."""
-    optional: frozenset[str]
-    """Those with a default."""
-    rest: str | None
-    """The name of the `**` argument, if there is one."""
+    __slots__ = ("extra", "names", "positional", "positional_only", "required")
 
-    def bind(self, label: str, args: tuple[object, ...], kwargs: Mapping[str, object]) -> dict[str, object]:
-        """Match arguments to names, as a call would; raises TypeError where a call would."""
-        if len(args) > self.positional:
-            raise TypeError(f"task {label!r} takes at most {self.positional} positional arguments, {len(args)} were given")
-        bound = dict(zip(self.names, args, strict=False))
-        for name, value in kwargs.items():
-            if name in bound:
-                raise TypeError(f"task {label!r} got more than one value for argument {name!r}")
-            if name not in self.names and self.rest is None:
-                raise TypeError(f"task {label!r} has no argument {name!r}; it takes {', '.join(self.names) or 'none'}")
-            bound[name] = value
-        missing = [name for name in self.names if name not in bound and name not in self.optional]
-        if missing:
-            raise TypeError(f"task {label!r} is missing {', '.join(map(repr, missing))}; give every argument of its run that has no default")
+    def __init__(
+        self,
+        *,
+        positional: Sequence[str] = (),
+        keyword_only: Sequence[str] = (),
+        required: Sequence[str] = (),
+        extra: bool = False,
+        positional_only: Sequence[str] = (),
+    ) -> None:
+        self.positional = tuple(positional)
+        self.names = frozenset((*positional, *keyword_only))
+        self.required = tuple(required)
+        self.extra = extra
+        """Whether keywords of any other name are taken too (`**kwargs`)."""
+        self.positional_only = tuple(positional_only)
+
+    def bind(self, who: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the arguments of a call by name, without defaults. Raises TypeError like the call itself would."""
+        positional = self.positional
+        if len(args) > len(positional):
+            raise TypeError(
+                f"{who}: too many positional arguments: {len(args)} given, {len(positional)} taken"
+                f" ({', '.join(positional) or 'none'})"
+            )
+        bound = dict(zip(positional, args))  # noqa: B905 - fewer arguments than names is the usual case
+        if kwargs:
+            for key in kwargs:
+                if key in bound:
+                    raise TypeError(f"{who}: multiple values for argument {key!r}")
+                if not self.extra and key not in self.names:
+                    raise TypeError(
+                        f"{who}: got an unexpected keyword argument {key!r}; it takes {', '.join(self._listed()) or 'none'}"
+                    )
+            bound.update(kwargs)
+        for name in self.required:
+            if name not in bound:
+                raise TypeError(f"{who}: missing a required argument: {name!r}")
         return bound
 
+    def check_names(self, who: str, names: Sequence[str]) -> None:
+        """Raise TypeError if a name is none that the run takes."""
+        if not self.extra:
+            for name in names:
+                if name not in self.names:
+                    raise TypeError(
+                        f"{who}: got an unexpected keyword argument {name!r}; it takes {', '.join(self._listed()) or 'none'}"
+                    )
 
-_known: dict[FunctionType, Signature] = {}
+    def _listed(self) -> list[str]:
+        return [*self.positional, *sorted(self.names.difference(self.positional))]
 
 
-def signature_of(run: Callable[..., object], label: str) -> Signature:
-    """Return how `run` takes its arguments.
+def plain_function(run: Any) -> Any:
+    """Look behind decorators that keep `__wrapped__`, as a signature does."""
+    seen = 0
+    while "__signature__" not in getattr(run, "__dict__", ()) and hasattr(run, "__wrapped__") and seen < 100:
+        run = run.__wrapped__
+        seen += 1
+    return run
 
-    Raises ValueError for a run that no task can have: with `*args`, with a reserved argument
-    name, or without a signature; TypeError for positional-only arguments.
+
+def read_signature(run: Callable[..., Any], *, method: bool = False) -> RunSignature:
+    """Read and check a run signature; `method` leaves out the first argument.
+
+    Raises ValueError for `*args`, for reserved argument names, and for what has no signature to read.
     """
-    function, skip = (run.__func__, 1) if isinstance(run, MethodType) else (run, 0)
-    if type(function) is not FunctionType or hasattr(function, "__wrapped__"):
-        return _checked(_inspected(run, label), label)
-    found = _known.get(function)
-    if found is None:
-        code = function.__code__
-        if code.co_flags & _VARARGS:
-            raise ValueError(_varargs(label))
-        if code.co_posonlyargcount > skip:
-            raise TypeError(_positional_only(label))
-        count = code.co_argcount + code.co_kwonlyargcount
-        names = code.co_varnames[skip:count]
-        positional = code.co_argcount - skip
-        defaults = len(function.__defaults__ or ())
-        optional = frozenset(names[positional - defaults : positional]) | frozenset(function.__kwdefaults__ or ())
-        rest = code.co_varnames[count] if code.co_flags & _VARKEYWORDS else None
-        found = _known[function] = _checked(Signature(names, positional, optional, rest), label)
-    return found
-
-
-def _checked(signature: Signature, label: str) -> Signature:
-    clash = [name for name in signature.names if name in RESERVED]
-    if clash:
-        raise ValueError(f"task {label!r} has an argument {clash[0]!r}, which is a keyword of the task call itself; rename the argument")
-    return signature
-
-
-def _inspected(run: Callable[..., object], label: str) -> Signature:
-    import inspect
-
-    try:
-        parameters = inspect.signature(run).parameters.values()
-    except (TypeError, ValueError):
-        raise ValueError(
-            f"the signature of task {label!r} cannot be read, as with some builtins; wrap it in a function of yours with named arguments"
-        ) from None
-    kinds = {parameter.kind for parameter in parameters}
-    if inspect.Parameter.VAR_POSITIONAL in kinds:
-        raise ValueError(_varargs(label))
-    if inspect.Parameter.POSITIONAL_ONLY in kinds:
-        raise TypeError(_positional_only(label))
-    named = [parameter for parameter in parameters if parameter.kind != inspect.Parameter.VAR_KEYWORD]
-    return Signature(
-        tuple(parameter.name for parameter in named),
-        sum(parameter.kind == inspect.Parameter.POSITIONAL_OR_KEYWORD for parameter in named),
-        frozenset(parameter.name for parameter in named if parameter.default is not inspect.Parameter.empty),
-        next((parameter.name for parameter in parameters if parameter.kind == inspect.Parameter.VAR_KEYWORD), None),
+    function = plain_function(run)
+    code = getattr(function, "__code__", None)
+    if (
+        code is None
+        or type(function).__name__ != "function"
+        or "__signature__" in getattr(function, "__dict__", ())
+        or (method and not code.co_argcount)
+    ):
+        return _inspected(run, method=method)
+    count, named = code.co_argcount, code.co_argcount + code.co_kwonlyargcount
+    names = code.co_varnames
+    if code.co_flags & _VARARGS:
+        _refuse_varargs(run)
+    first = 1 if method else 0
+    defaults = len(function.__defaults__ or ())
+    keyword_defaults = function.__kwdefaults__ or {}
+    only = names[first : code.co_posonlyargcount]
+    positional = names[max(first, code.co_posonlyargcount) : count]
+    keyword_only = names[count:named]
+    required = [name for name in names[first : count - defaults] if name not in only]
+    required += [name for name in keyword_only if name not in keyword_defaults]
+    _refuse_reserved(run, (*positional, *keyword_only))
+    return RunSignature(
+        positional=positional,
+        keyword_only=keyword_only,
+        required=required,
+        extra=bool(code.co_flags & _VARKEYWORDS),
+        positional_only=only,
     )
 
 
-def _varargs(label: str) -> str:
-    return f"task {label!r} takes *args, whose names an edge cannot know; use named arguments, or one that takes a list"
+def _inspected(run: Callable[..., Any], *, method: bool) -> RunSignature:
+    import inspect
+
+    try:
+        parameters = list(inspect.signature(run).parameters.values())
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"the signature of {_named(run)} cannot be read, as is common for functions written in C; "
+            "wrap it in a Python function, as in `def wrapped(x): return original(x)`, and make that the task"
+        ) from error
+    if method:
+        del parameters[:1]
+    if any(p.kind is p.VAR_POSITIONAL for p in parameters):
+        _refuse_varargs(run)
+    positional = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
+    keyword_only = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
+    _refuse_reserved(run, (*positional, *keyword_only))
+    return RunSignature(
+        positional=positional,
+        keyword_only=keyword_only,
+        required=[
+            p.name
+            for p in parameters
+            if p.default is p.empty and p.kind in {p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY}
+        ],
+        extra=any(p.kind is p.VAR_KEYWORD for p in parameters),
+        positional_only=[p.name for p in parameters if p.kind is p.POSITIONAL_ONLY],
+    )
 
 
-def _positional_only(label: str) -> str:
-    return f"task {label!r} takes positional-only arguments, and a task is always called by keyword; remove the '/'"
+def _named(run: Any) -> str:
+    return repr(getattr(run, "__qualname__", None) or run)
+
+
+def _refuse_varargs(run: Any) -> None:
+    raise ValueError(
+        f"{_named(run)} takes *args, but a task is fed by name and so cannot; "
+        "take a list, or **kwargs, instead"
+    )
+
+
+def _refuse_reserved(run: Any, names: Sequence[str]) -> None:
+    taken = [name for name in RESERVED if name in names]
+    if taken:
+        raise ValueError(
+            f"{_named(run)} has arguments named {', '.join(taken)}, which mean something else in a task's call; rename them"
+        )
+
+
+def inferred_nout(run: Any) -> int | None:
+    """Count the results that a return annotation such as `tuple[int, str]` promises; None where it promises no number."""
+    function = plain_function(getattr(run, "__func__", run))
+    answer = getattr(function, "__annotations__", {}).get("return")
+    if answer is None or answer is tuple:
+        return None
+    import typing
+
+    if isinstance(answer, str):
+        if "uple[" not in answer:
+            return None
+        shown = type("Shown", (), {"__annotations__": {"return": answer}})()
+        # Evaluates the user's annotation, which may name anything or nothing.
+        try:
+            answer = typing.get_type_hints(shown, getattr(function, "__globals__", {}))["return"]
+        except Exception:  # noqa: BLE001 - see above
+            return None
+    if typing.get_origin(answer) is not tuple:
+        return None
+    args = typing.get_args(answer)
+    if args == ((),):
+        return 0
+    if len(args) == 2 and args[1] is Ellipsis:
+        return None
+    return len(args) if args or answer is not typing.Tuple else None  # noqa: UP006 - the bare alias itself is meant

@@ -1,239 +1,666 @@
-"""A unit of work as the user writes it: a body, its options, and how a call becomes part of a graph."""
+"""Task: one step of a flow, and how a call becomes part of a graph.
+
+Owns the task itself: its options, its copies, and the binding of arguments to its `run`. Knows a graph only as the
+`Binder` it hands itself to.
+
+Flows have many tasks, so copies are slim: what copies have in common is one shared `TaskOptions`, and a change to one
+copy gives that copy options of its own. Attributes that a subclass sets live in the instance, as usual.
+"""
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Iterable, Mapping
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast
+from functools import wraps
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, cast, overload
 
 from mpflow._context import context
-from mpflow.authoring.signature import Signature, signature_of
-from mpflow.engine.state import State
-from mpflow.triggers import all_successful
+from mpflow.authoring.annotations import EdgeAnnotation
+from mpflow.authoring.options import DEFAULTS, OPTION_NAMES, TaskOptions, checked_options, placed_at
+from mpflow.authoring.signature import RunSignature, inferred_nout, read_signature
 
 if TYPE_CHECKING:
-    from mpflow.authoring.graph import Graph
+    import logging
 
-P = ParamSpec("P")
-R = TypeVar("R")
-T = TypeVar("T", bound="Task[Any, Any]")
+    # With defaults, so that a bare `Task` means a task of any kind. The runtime's own have defaults from 3.13 on.
+    from typing_extensions import ParamSpec, Self, TypeVar
 
-StateHandler = Callable[..., "State | None"]
+    P = ParamSpec("P", default=...)
+    R = TypeVar("R", default=Any)
+else:
+    from typing import ParamSpec, TypeVar
+
+    P = ParamSpec("P")
+    R = TypeVar("R")
+
+__all__ = ["Binder", "P", "R", "Task", "body_of", "options_of", "signature_of", "tags_of"]
+
+
+class Binder(Protocol):
+    """What a task needs of the graph it becomes part of."""
+
+    @property
+    def tasks(self) -> set[Task[Any, Any]]:
+        """The tasks of the graph, live."""
+
+    def set_dependencies(  # noqa: PLR0917 - the language fixes the arguments
+        self,
+        task: Any,
+        upstream_tasks: Iterable[Any] | None = None,
+        downstream_tasks: Iterable[Any] | None = None,
+        keyword_tasks: Mapping[str, Any] | None = None,
+        mapped: bool = False,
+        validate: bool | None = None,
+    ) -> None:
+        """Add a task and its edges."""
+
+    def operate(self, operator: str, *operands: Any, **options: Any) -> Any:
+        """Add the task that an operator on tasks stands for."""
+
+    def note_created(self, task: Task[Any, Any]) -> None:
+        """Remember a task made in the graph's `with` block, until it is added."""
+
+    def note_copied(self, task: Task[Any, Any]) -> None:
+        """Take note that a task made in the block served as a pattern for another."""
+
+    def has_dependencies(self, task: Task[Any, Any]) -> bool:
+        """Say whether the task is in the graph and has edges there."""
 
 
 class Task(Generic[P, R]):
-    """One step of a flow; override `run`, or use `@task` on a function.
+    """One step of a flow. Override `run`, or make one from a function with `@task`.
 
-    `max_retries` with `retry_delay` (seconds or timedelta) allow further executions after a
-    failure, only after exceptions of the types in `retry_on` if that is given; each delay is
-    `retry_backoff` times the last, and up to the fraction `retry_jitter` longer. `timeout`
-    (seconds or timedelta) bounds one execution. `trigger` decides from the states upstream
-    whether to run. Each of `state_handlers` is called with `(task, old_state, new_state)`,
-    `on_failure` with `(task, state)`. `nout` is the number of values `run` returns, for
-    unpacking. With `log_stdout` what the body prints is logged. `resources` is taken from the
-    `limits` of a run; of tasks equally deep in the flow the one with the higher `priority` goes
-    first.
+    Calling a task inside a `with Flow(...)` block copies it, binds the arguments, adds the copy to the flow and returns
+    it; the body runs when the flow does. Arguments may be values or other tasks, whose results are passed on.
 
-    Raises TypeError and ValueError for options that cannot be meant.
+    Options: `max_retries` with `retry_delay` (seconds or timedelta), `retry_backoff` (factor from one delay to the next)
+    and `retry_jitter` (fraction of the delay that may be added); `retry_on`, exception types; `timeout`, seconds or
+    timedelta; `trigger`, from `mpflow.triggers`; `skip_on_upstream_skip`; `state_handlers`, functions of (task, old
+    state, new state), and `on_failure`, of (task, state); `log_stdout`; `nout`, the number of results to unpack;
+    `resources`, what a run takes from the `limits` of `flow.run`, and `priority`, the higher the sooner; `cache_for`
+    (timedelta), `cache_validator`, `cache_key`, `checkpoint`, `result`, `target` and `task_run_name`.
+
+    Raises TypeError or ValueError for options that make no sense, alone or together.
     """
 
-    name: str
-    auto_generated = False
+    __slots__ = ("__dict__", "__weakref__", "_options", "_tags", "slug")
 
-    def __init__(
+    # Declared for type checkers; each is a property over the shared options, made below the class.
+    name: str
+    max_retries: int
+    retry_delay: timedelta | None
+    retry_on: set[type[BaseException]] | None
+    retry_backoff: float
+    retry_jitter: float
+    timeout: int | float | None
+    trigger: Callable[..., Any]
+    skip_on_upstream_skip: bool
+    cache_for: timedelta | None
+    cache_validator: Callable[..., Any]
+    cache_key: str | None
+    checkpoint: bool | None
+    result: Any
+    target: Any
+    state_handlers: list[Callable[..., Any]]
+    log_stdout: bool
+    task_run_name: Any
+    nout: int | None
+    priority: int
+    resources: Mapping[str, float] | None
+    auto_generated: bool
+
+    slug: str | None
+    _options: TaskOptions
+    _tags: frozenset[str] | set[str]
+
+    never_reference: ClassVar[bool] = False
+    """Whether its outcome is never what a flow is judged by, unless asked for."""
+    trailing: ClassVar[bool] = False
+    """Whether the tasks before it still count as the last ones of their flow."""
+    shown_skips: ClassVar[bool] = False
+    """Whether its body is given a skipped upstream as its `Skipped` state, not as the result it has none of."""
+    announced: ClassVar[bool] = True
+    """Whether making one in a `with` block and never adding it deserves a warning."""
+
+    _shadowed: ClassVar[tuple[str, ...]] = ()
+    _class_signature: ClassVar[RunSignature] = RunSignature()
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        own = vars(cls)
+        if "run" in own and not isinstance(own["run"], property):
+            run = own["run"]
+            static = isinstance(run, staticmethod)
+            cls._class_signature = read_signature(
+                run.__func__ if static else getattr(cls, "run") if isinstance(run, classmethod) else run,  # noqa: B009 - typed as a method
+                method=not static and not isinstance(run, classmethod),
+            )
+        if "__init__" in own:
+            type.__setattr__(cls, "__init__", _warning_of_tasks(own["__init__"]))
+        # Left in place they would hide the options of the same names from every instance.
+        shadowed = [name for name in RESERVED_ATTRIBUTES if name in own]
+        for name in shadowed:
+            delattr(cls, name)
+        cls._shadowed = (*cls._shadowed, *shadowed)
+
+    def __init__(  # noqa: PLR0917 - the language fixes the arguments
         self,
         name: str | None = None,
         slug: str | None = None,
-        *,
         tags: Iterable[str] | None = None,
         max_retries: int | None = None,
-        retry_delay: float | timedelta | None = None,
+        retry_delay: timedelta | float | None = None,
         retry_on: type[BaseException] | Iterable[type[BaseException]] | None = None,
-        retry_backoff: float = 1.0,
-        retry_jitter: float = 0.0,
-        timeout: float | timedelta | None = None,
+        timeout: timedelta | float | None = None,
         trigger: Callable[..., Any] | None = None,
         skip_on_upstream_skip: bool = True,
-        state_handlers: Iterable[StateHandler] | None = None,
-        on_failure: Callable[..., object] | None = None,
+        cache_for: timedelta | None = None,
+        cache_validator: Callable[..., Any] | None = None,
+        cache_key: str | None = None,
+        checkpoint: bool | None = None,
+        state_handlers: Iterable[Callable[..., Any]] | None = None,
+        on_failure: Callable[..., Any] | None = None,
         log_stdout: bool = False,
+        result: Any = None,
+        target: Any = None,
+        task_run_name: Any = None,
         nout: int | None = None,
+        *,
         priority: int = 0,
         resources: Mapping[str, float] | None = None,
+        retry_backoff: float = 1.0,
+        retry_jitter: float = 0.0,
     ) -> None:
-        self.name = name or type(self).__name__
+        early: TaskOptions | None = getattr(self, "_options", None)
+        name = name or type(self).__name__
+        if early is not None or self._shadowed or "run" in self.__dict__:
+            self._warn_of_shadows(early)
+        if isinstance(tags, str):
+            raise TypeError(f"task {name!r}: tags is the string {tags!r}; pass a list of tags, as in tags=[{tags!r}]")
+        signature = signature_of(self)
+        if signature.positional_only:
+            raise TypeError(
+                f"task {name!r}: its run has positional-only arguments ({', '.join(signature.positional_only)}), "
+                "but a task is fed by name; remove the `/` from the signature"
+            )
+        own_run = early.run if early is not None else None
+        options = checked_options(
+            name,
+            max_retries=max_retries,
+            retry_delay=retry_delay,
+            retry_on=retry_on,
+            retry_backoff=retry_backoff,
+            retry_jitter=retry_jitter,
+            timeout=timeout,
+            trigger=trigger,
+            skip_on_upstream_skip=skip_on_upstream_skip,
+            cache_for=cache_for,
+            cache_validator=cache_validator,
+            cache_key=cache_key,
+            checkpoint=checkpoint,
+            result=result,
+            target=target,
+            state_handlers=state_handlers,
+            on_failure=on_failure,
+            log_stdout=log_stdout,
+            task_run_name=task_run_name,
+            nout=nout if nout is not None else inferred_nout(own_run if own_run is not None else type(self).run),
+            priority=priority,
+            resources=resources,
+        )
+        if own_run is not None:
+            options.run, options.signature = own_run, signature
+        self._options = options
         self.slug = slug
-        self.tags = _tags(tags) | set(context.get("tags") or ())
-        self.max_retries = max_retries or 0
-        self.retry_delay = _duration(retry_delay, "retry_delay")
-        self.retry_on = _exception_types(retry_on)
-        self.retry_backoff, self.retry_jitter = retry_backoff, retry_jitter
-        if self.max_retries and self.retry_delay is None:
-            raise ValueError(f"task {self.name!r} has max_retries without retry_delay; say how long to wait, 0 for not at all")
-        if self.retry_delay is not None and not self.max_retries:
-            raise ValueError(f"task {self.name!r} has retry_delay without max_retries; say how many retries are allowed")
-        if self.retry_on is not None and not self.max_retries:
-            raise ValueError(f"task {self.name!r} has retry_on without max_retries; say how many retries are allowed")
-        self.timeout = timeout
-        _duration(timeout, "timeout")
-        self.trigger = trigger or all_successful
-        self.skip_on_upstream_skip = skip_on_upstream_skip
-        self.state_handlers = _handlers(state_handlers, self.name)
-        if on_failure is not None:
-            if not callable(on_failure):
-                raise TypeError(f"on_failure of task {self.name!r} is {on_failure!r}; pass a callable taking (task, state)")
-            self.state_handlers.append(_on_failure(on_failure))
-        self.on_failure = on_failure
-        self.log_stdout = log_stdout
-        self.nout = nout
-        self.priority = priority
-        self.resources = dict(resources) if resources else None
-        signature_of(self.run, self.name)
+        values = context.to_dict()
+        self._tags = frozenset(tags or ()).union(values.get("tags") or ())
+        flow = values.get("flow")
+        if flow is not None and self.announced:
+            flow.note_created(self)
 
-    def run(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Do the work; a task that does not override it returns None."""
-        return cast(R, None)
+    def _warn_of_shadows(self, early: TaskOptions | None) -> None:
+        names = list(self._shadowed)
+        if early is not None:
+            names += [name for name in OPTION_NAMES if getattr(early, name) != getattr(DEFAULTS, name)]
+        for name in dict.fromkeys(names):
+            warnings.warn(
+                f"{type(self).__name__} has an attribute {name!r} of its own, which Task overwrites; give it another name",
+                UserWarning,
+                stacklevel=3,
+            )
 
-    def signature(self) -> Signature:
-        """How `run` takes its arguments."""
-        if type(self).run is Task.run and "run" not in self.__dict__:
-            return Signature((), 0, frozenset(), None)
-        return signature_of(self.run, self.name)
+    if TYPE_CHECKING:
+
+        def run(self, *args: Any, **kwargs: Any) -> Any:
+            """Do the work; overridden by subclasses, with arguments of their own."""
+
+    else:
+
+        def run(self):
+            """Do nothing; overridden by subclasses, with arguments of their own."""
+
+        def __getattr__(self, name):
+            # Only asked for what is not there. Hidden from type checkers, for whom it would allow every name.
+            if name == "__signature__" and hasattr(self, "_options"):
+                return _call_signature(self)
+            if not name.startswith("_"):
+                if name in OPTION_NAMES or name in ("slug", "tags"):
+                    raise AttributeError(
+                        f"{type(self).__name__} object has no {name!r} yet; "
+                        f"call super().__init__(...) in {type(self).__name__}.__init__",
+                        name=name,
+                        obj=self,
+                    )
+                raise AttributeError(
+                    f"task {self.name!r} has no attribute {name!r}; if its result should have one, "
+                    f"use it inside another task, because the result exists only while the flow runs",
+                    name=name,
+                    obj=self,
+                )
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
+
+    @property
+    def tags(self) -> set[str]:
+        """The tags, a set of the task's own."""
+        tags = self._tags
+        if isinstance(tags, frozenset):
+            tags = self._tags = set(tags)
+        return tags
+
+    @tags.setter
+    def tags(self, tags: Iterable[str]) -> None:
+        if isinstance(tags, str):
+            raise TypeError(f"tags is the string {tags!r}; pass a list of tags")
+        self._tags = set(tags)
+
+    @property
+    def logger(self) -> logging.Logger:
+        """The logger named for the task, made on first use."""
+        import logging
+
+        return logging.getLogger(f"mpflow.{self.name}")
 
     def __repr__(self) -> str:
         return f"<Task: {self.name}>"
 
-    def copy(self: T, **task_args: Any) -> T:
-        """Return a task like this one, in no flow; `task_args` replace attributes, tags are added.
+    # Copies and calls ----------------------------------------------------------------------------
 
-        Raises AttributeError for one that the task does not have.
+    def copy(self, **task_args: Any) -> Self:
+        """Return a copy with the same attributes, and `task_args` changed; tags are added to those there are.
+
+        Raises AttributeError for what is no attribute. Warns if the task has dependencies in the active flow: the copy
+        has none.
         """
-        new = copy.copy(self)
-        new.slug = None
-        new.tags = self.tags | set(context.get("tags") or ()) | _tags(task_args.pop("tags", None))
-        for name, value in task_args.items():
-            if not hasattr(new, name):
-                raise AttributeError(f"task {self.name!r} has no attribute {name!r} to replace")
-            setattr(new, name, value)
+        values = context.to_dict()
+        flow: Binder | None = values.get("flow")
+        if flow is not None and flow.has_dependencies(self):
+            warnings.warn(
+                f"task {self.name!r} has dependencies in the active flow, which its copy will not have",
+                UserWarning,
+                stacklevel=2,
+            )
+        new = self._duplicate(task_args, values)
+        if flow is not None and self.announced:
+            flow.note_created(new)
         return new
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Any:
-        """Add a copy to the active flow with these arguments, and return the copy.
+    def _duplicate(self, task_args: Mapping[str, Any], values: Mapping[str, Any]) -> Self:
+        cls = type(self)
+        new = cls.__new__(cls)
+        tags = self._tags if isinstance(self._tags, frozenset) else frozenset(self._tags)
+        new.slug = self.slug
+        new._become(self._options, tags)  # noqa: SLF001 - its own class
+        if self.__dict__:
+            new.__dict__.update(self.__dict__)
+        if self.slug and "slug" not in task_args:
+            new.slug = f"{self.slug}-copy"
+        more = values.get("tags") or ()
+        if task_args:
+            for name, value in task_args.items():
+                if not hasattr(new, name):
+                    raise AttributeError(f"{self!r} has no attribute {name!r} that a copy could change", name=name, obj=self)
+                setattr(new, name, value)
+            if new.target and new.result and ("target" in task_args or "result" in task_args):
+                new.result = placed_at(f"task {new.name!r}", new.result, new.target)
+            more = (*more, *new.tags)
+        if more:
+            new.tags = tags.union(more)
+        flow = values.get("flow")
+        if flow is not None:
+            flow.note_copied(self)
+        return new
 
-        Beside the arguments of `run`: `upstream_tasks`, tasks that must finish first; `mapped`;
-        `task_args`, attributes for the copy; `flow`, if it is not the active one.
+    def _become(self, options: TaskOptions, tags: frozenset[str]) -> None:
+        self._options, self._tags = options, tags
+
+    if TYPE_CHECKING:
+
+        @overload
+        def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Any: ...
+
+        # The extra keywords cannot be added to a ParamSpec, so a call that has one of them is not checked.
+        @overload
+        def __call__(
+            self,
+            *args: Any,
+            upstream_tasks: Iterable[Any] | None,
+            mapped: bool = ...,
+            task_args: Mapping[str, Any] | None = ...,
+            flow: Binder | None = ...,
+            **kwargs: Any,
+        ) -> Any: ...
+        @overload
+        def __call__(
+            self,
+            *args: Any,
+            mapped: bool,
+            task_args: Mapping[str, Any] | None = ...,
+            flow: Binder | None = ...,
+            **kwargs: Any,
+        ) -> Any: ...
+        @overload
+        def __call__(
+            self, *args: Any, task_args: Mapping[str, Any] | None, flow: Binder | None = ..., **kwargs: Any
+        ) -> Any: ...
+        @overload
+        def __call__(self, *args: Any, flow: Binder | None, **kwargs: Any) -> Any: ...
+
+    def __call__(
+        self,
+        *args: Any,
+        mapped: Any = False,
+        task_args: Any = None,
+        upstream_tasks: Any = None,
+        flow: Any = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Copy the task, bind the arguments, add the copy to the flow and return it.
+
+        `task_args` are attributes to change on the copy, `upstream_tasks` must finish first, `mapped` maps over every
+        argument; the flow is that of the `with` block around, unless given. Raises TypeError for arguments that `run`
+        does not take or lacks, and ValueError outside a flow.
         """
-        keywords = cast("dict[str, Any]", kwargs)
-        new = self.copy(**(keywords.pop("task_args", None) or {}))
-        return new.bind(*args, **keywords)
+        new = self._duplicate(task_args or {}, context.to_dict())
+        return new.bind(*args, mapped=mapped, upstream_tasks=upstream_tasks, flow=flow, **kwargs)
 
     def bind(
-        self: T,
+        self,
         *args: Any,
         mapped: bool = False,
         upstream_tasks: Iterable[Any] | None = None,
-        flow: Graph | None = None,
+        flow: Any = None,
         **kwargs: Any,
-    ) -> T:
-        """Like calling the task, but without a copy; returns the task itself."""
-        graph = flow or cast("Graph | None", context.get("flow"))
-        if graph is None:
-            raise ValueError(
-                f"task {self.name!r} was called outside a flow; call it inside `with Flow(...):`, pass flow=..., "
-                f"or use {self.name}.run(...) to run its body here and now"
-            )
-        bound = self.signature().bind(self.name, args, kwargs)
-        rest = self.signature().rest
-        if rest is not None and isinstance(bound.get(rest), dict) and rest not in kwargs:
-            bound.update(cast("dict[str, Any]", bound.pop(rest)))
-        graph.join(self, bound, upstream_tasks=upstream_tasks or (), mapped=mapped)
+    ) -> Self:
+        """Bind arguments to this very task, without a copy, add it to the flow and return it."""
+        bound = signature_of(self).bind(f"task {self._options.name!r}", args, kwargs)
+        values = context.to_dict()
+        if flow is None:
+            flow = values.get("flow")
+            if flow is None:
+                raise ValueError(self._outside_a_flow())
+        flow.set_dependencies(self, upstream_tasks, None, bound, mapped)
+        more = values.get("tags")
+        if more and not self._tags.issuperset(more):
+            self._tags = frozenset(self._tags).union(more)
         return self
 
-    def map(self: T, *args: Any, upstream_tasks: Iterable[Any] | None = None, flow: Graph | None = None, task_args: Mapping[str, Any] | None = None, **kwargs: Any) -> T:
-        """Add a copy that runs once per element of every argument that is not `unmapped`."""
-        return self.copy(**dict(task_args or {})).bind(*args, mapped=True, upstream_tasks=upstream_tasks, flow=flow, **kwargs)
+    def _outside_a_flow(self) -> str:
+        name = self.name if self.name.isidentifier() else type(self).__name__
+        return (
+            f"task {self.name!r} was called outside a flow; call it inside a `with Flow(...)` block, "
+            f"or call {name}.run(...) to run its body right here"
+        )
 
-    def set_upstream(self, task: Any, flow: Graph | None = None, key: str | None = None, mapped: bool = False) -> None:
-        """Make this task wait for another one, and take its result as `key` if that is given."""
-        self._graph(flow).set_edge(task, self, key=key, mapped=mapped)
+    def map(
+        self,
+        *args: Any,
+        upstream_tasks: Iterable[Any] | None = None,
+        flow: Any = None,
+        task_args: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> Self:
+        """Copy the task and map it over every argument that is not `unmapped`; as many children as the shortest has.
 
-    def set_downstream(self, task: Task[Any, Any], flow: Graph | None = None, key: str | None = None, mapped: bool = False) -> None:
-        """Make another task wait for this one."""
-        self._graph(flow).set_edge(self, task, key=key, mapped=mapped)
+        Raises TypeError for a constant that has no elements to index, such as a set or a generator.
+        """
+        new = self._duplicate({"nout": None, **(task_args or {})}, context.to_dict())
+        return new.bind(*args, mapped=True, upstream_tasks=upstream_tasks, flow=flow, **kwargs)
 
-    def _graph(self, flow: Graph | None) -> Graph:
-        graph = flow or cast("Graph | None", context.get("flow"))
-        if graph is None:
-            raise ValueError(f"no flow to set a dependency of task {self.name!r} in; do it inside `with Flow(...):` or pass flow=...")
-        return graph
+    def pipe(self, task: Callable[..., Any], /, **kwargs: Any) -> Any:
+        """Call `task` with this one as its first argument, so that calls chain: `load().pipe(clean).pipe(save)`."""
+        if "self" in kwargs:
+            raise ValueError("pipe takes no keyword named 'self'; rename the argument of the task that is piped to")
+        mark: Any = task
+        return self if isinstance(mark, type) and issubclass(mark, EdgeAnnotation) else task(self, **kwargs)
+
+    # Dependencies --------------------------------------------------------------------------------
+
+    def set_dependencies(  # noqa: PLR0917 - the language fixes the arguments
+        self,
+        flow: Any = None,
+        upstream_tasks: Iterable[Any] | None = None,
+        downstream_tasks: Iterable[Any] | None = None,
+        keyword_tasks: Mapping[str, Any] | None = None,
+        mapped: bool = False,
+        validate: bool | None = None,
+    ) -> Self:
+        """Add the task to the flow with edges from and to others; return it. Raises ValueError without a flow."""
+        if flow is None:
+            flow = context.get("flow")
+        if flow is None:
+            raise ValueError(
+                f"task {self.name!r} was given dependencies outside a flow; do it inside a `with Flow(...)` block, or pass flow="
+            )
+        flow.set_dependencies(self, upstream_tasks, downstream_tasks, keyword_tasks, mapped, validate)
+        return self
+
+    def set_upstream(self, task: Any, flow: Any = None, key: str | None = None, mapped: bool = False) -> Self:
+        """Let `task` finish first; with `key`, its result becomes that argument."""
+        if key is not None:
+            return self.set_dependencies(flow, keyword_tasks={key: task}, mapped=mapped)
+        return self.set_dependencies(flow, upstream_tasks=[task], mapped=mapped)
+
+    def set_downstream(
+        self, task: Task[Any, Any], flow: Any = None, key: str | None = None, mapped: bool = False
+    ) -> Self:
+        """Let this task finish before `task`; with `key`, its result becomes that argument of `task`."""
+        task.set_upstream(self, flow=flow, key=key, mapped=mapped)
+        return self
+
+    def inputs(self) -> dict[str, dict[str, Any]]:
+        """Describe the arguments of `run`: for each its `type`, whether it is `required`, and its `default`."""
+        import inspect
+
+        return {
+            name: {
+                "type": Any if p.annotation is p.empty else p.annotation,
+                "default": None if p.default is p.empty else p.default,
+                "required": p.default is p.empty,
+            }
+            for name, p in inspect.signature(self.run).parameters.items()
+        }
+
+    def outputs(self) -> Any:
+        """Return the annotated type of the result; Any where there is none."""
+        import inspect
+
+        answer = inspect.signature(self.run).return_annotation
+        return Any if answer is inspect.Signature.empty else answer
+
+    # Operators: each becomes a task of the active flow, evaluated when the flow runs ---------------
+
+    def _operate(self, operator: str, *operands: Any, **options: Any) -> Any:
+        flow: Binder | None = context.get("flow")
+        if flow is None:
+            raise ValueError(
+                f"task {self.name!r} was used in an expression ({operator}) outside a flow, where it has no result to work on; "
+                "move the expression into a `with Flow(...)` block, or into the body of a task"
+            )
+        return flow.operate(operator, *operands, **options)
+
+    def __iter__(self) -> Iterator[Any]:
+        if self.nout is None:
+            raise TypeError(
+                f"task {self.name!r} cannot be unpacked or looped over: how many results it returns is only known when the "
+                "flow runs. Pass nout=, or annotate a tuple of fixed length, to unpack; use .map(...) to loop"
+            )
+        return (self[index] for index in range(self.nout))
 
     def __getitem__(self, key: Any) -> Any:
-        from mpflow.authoring.operators import GetItem
+        shown = key.name if isinstance(key, Task) else repr(key)
+        options = {"checkpoint": self.checkpoint, "result": self.result}
+        return self._operate("GetItem", self, key, name=f"{self.name}[{shown}]", **options)
 
-        return GetItem(name=f"{self.name}[{key!r}]" if not isinstance(key, Task) else f"{self.name}[{key.name}]").bind(self, key)
-
-    def __iter__(self) -> Any:
-        if self.nout is None:
-            raise TypeError(f"task {self.name!r} cannot be unpacked while the flow is built; say nout=... if it returns a fixed number of values")
-        return iter([self[index] for index in range(self.nout)])
-
-    def __or__(self, other: Task[Any, Any]) -> Task[Any, Any]:
-        other.set_upstream(self)
+    def __or__(self, other: Any) -> Any:
+        self.set_dependencies(downstream_tasks=[other])
         return other
 
+    def __ror__(self, other: Any) -> Self:
+        return self.set_dependencies(upstream_tasks=[other])
 
-class FunctionTask(Task[P, R]):
-    """A task whose body is a function."""
+    def is_equal(self, other: Any) -> Any:
+        """Return the task that evaluates `self == other`; the operator itself compares tasks, not results."""
+        return self._operate("Equal", self, other)
 
-    def __init__(self, fn: Callable[P, R], name: str | None = None, **options: Any) -> None:
-        if not callable(fn):
-            raise TypeError(f"{fn!r} cannot be called; a task is made from a function")
-        self.run = fn  # type: ignore[method-assign]  # the plain function, the same for every copy
-        super().__init__(name=name or getattr(fn, "__name__", type(fn).__name__), **options)
-        self.__doc__ = fn.__doc__
+    def is_not_equal(self, other: Any) -> Any:
+        """Return the task that evaluates `self != other`."""
+        return self._operate("NotEqual", self, other)
+
+    def not_(self) -> Any:
+        """Return the task that evaluates `not self`."""
+        return self._operate("Not", self)
+
+    def or_(self, other: Any) -> Any:
+        """Return the task that evaluates `self or other`."""
+        return self._operate("Or", self, other)
+
+    def __add__(self, other: Any) -> Any:
+        return self._operate("Add", self, other)
+
+    def __radd__(self, other: Any) -> Any:
+        return self._operate("Add", other, self)
+
+    def __sub__(self, other: Any) -> Any:
+        return self._operate("Sub", self, other)
+
+    def __rsub__(self, other: Any) -> Any:
+        return self._operate("Sub", other, self)
+
+    def __mul__(self, other: Any) -> Any:
+        return self._operate("Mul", self, other)
+
+    def __rmul__(self, other: Any) -> Any:
+        return self._operate("Mul", other, self)
+
+    def __truediv__(self, other: Any) -> Any:
+        return self._operate("Div", self, other)
+
+    def __rtruediv__(self, other: Any) -> Any:
+        return self._operate("Div", other, self)
+
+    def __floordiv__(self, other: Any) -> Any:
+        return self._operate("FloorDiv", self, other)
+
+    def __rfloordiv__(self, other: Any) -> Any:
+        return self._operate("FloorDiv", other, self)
+
+    def __mod__(self, other: Any) -> Any:
+        return self._operate("Mod", self, other)
+
+    def __rmod__(self, other: Any) -> Any:
+        return self._operate("Mod", other, self)
+
+    def __pow__(self, other: Any) -> Any:
+        return self._operate("Pow", self, other)
+
+    def __rpow__(self, other: Any) -> Any:
+        return self._operate("Pow", other, self)
+
+    def __and__(self, other: Any) -> Any:
+        return self._operate("And", self, other)
+
+    def __rand__(self, other: Any) -> Any:
+        return self._operate("And", other, self)
+
+    def __gt__(self, other: Any) -> Any:
+        return self._operate("GreaterThan", self, other)
+
+    def __ge__(self, other: Any) -> Any:
+        return self._operate("GreaterThanOrEqual", self, other)
+
+    def __lt__(self, other: Any) -> Any:
+        return self._operate("LessThan", self, other)
+
+    def __le__(self, other: Any) -> Any:
+        return self._operate("LessThanOrEqual", self, other)
 
 
-def _tags(tags: Iterable[str] | None) -> set[str]:
-    if isinstance(tags, str):
-        raise TypeError(f"tags is the string {tags!r}; pass a list of strings, such as [{tags!r}]")
-    return set(tags or ())
+def _option(name: str) -> property:
+    def change(self: Task[Any, Any], value: Any) -> None:
+        # A subclass may set one before it calls Task.__init__; that warns of it then.
+        self._options = getattr(self, "_options", DEFAULTS).changed(**{name: value})
+
+    return property(attrgetter(f"_options.{name}"), change)
 
 
-def seconds(value: float | timedelta | None) -> float | None:
-    """A duration in seconds, however it was given."""
-    return value.total_seconds() if isinstance(value, timedelta) else value
+for _name in OPTION_NAMES:
+    type.__setattr__(Task, _name, _option(_name))
+
+RESERVED_ATTRIBUTES = (*OPTION_NAMES, "slug", "tags", "logger")
 
 
-def _duration(value: float | timedelta | None, name: str) -> timedelta | None:
-    if value is None or isinstance(value, timedelta):
-        return value
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{name} is {value!r}; give seconds or a timedelta")
-    return timedelta(seconds=value)
+options_of = cast("Callable[[Task[Any, Any]], TaskOptions]", attrgetter("_options"))
+"""Return the options that a task shares with its copies; never to be changed."""
+
+tags_of = cast("Callable[[Task[Any, Any]], frozenset[str] | set[str]]", attrgetter("_tags"))
+"""Return a task's tags without making it a set of its own."""
+
+_class_signature_of = cast("Callable[[Task[Any, Any]], RunSignature]", attrgetter("_class_signature"))
 
 
-def _exception_types(types: Any) -> tuple[type[BaseException], ...] | None:
-    if types is None:
-        return None
-    found = (types,) if isinstance(types, type) else tuple(types)
-    for kind in found:
-        if not (isinstance(kind, type) and issubclass(kind, BaseException)):
-            raise TypeError(f"retry_on holds {kind!r}; pass exception types")
-    return found
+def signature_of(task: Task[Any, Any]) -> RunSignature:
+    """Return what the task's `run` takes."""
+    options: TaskOptions | None = getattr(task, "_options", None)
+    if options is not None and options.run is not None:
+        if options.signature is None:
+            options.signature = read_signature(options.run)
+        return options.signature
+    if "run" in task.__dict__:
+        return read_signature(task.__dict__["run"])
+    return _class_signature_of(task)
 
 
-def _handlers(handlers: Iterable[StateHandler] | None, name: str) -> list[StateHandler]:
-    if handlers is None:
-        return []
-    if isinstance(handlers, str) or not isinstance(handlers, Iterable):
-        raise TypeError(f"state_handlers of task {name!r} is {handlers!r}; pass a list of callables taking (task, old_state, new_state)")
-    return list(handlers)
+def body_of(task: Task[Any, Any]) -> Callable[..., Any]:
+    """Return what executors call: the plain function where there is one, else the bound `run`."""
+    own = options_of(task).run
+    return task.run if own is None else own
 
 
-def _on_failure(call: Callable[..., object]) -> StateHandler:
-    def on_failure(task: object, _old: State, new: State) -> None:
-        if new.is_failed():
-            call(task, new)
+def _warning_of_tasks(init: Callable[..., None]) -> Callable[..., None]:
+    @wraps(init)
+    def checked(self: Any, *args: Any, **kwargs: Any) -> None:
+        if any(isinstance(value, Task) for value in (*args, *kwargs.values())):
+            name = type(self).__name__
+            warnings.warn(
+                f"{name}(...) was given a task as an argument of its constructor, where its result is not known; "
+                f"make the task first and pass results in the call: {name}(options)(tasks)",
+                UserWarning,
+                stacklevel=2,
+            )
+        init(self, *args, **kwargs)
 
-    return on_failure
+    return checked
+
+
+def _call_signature(task: Task[Any, Any]) -> Any:
+    import inspect
+
+    own = list(inspect.signature(task.run).parameters.values())
+    extra = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default)
+        for name, default in (("mapped", False), ("task_args", None), ("upstream_tasks", None), ("flow", None))
+    ]
+    last = [p for p in own if p.kind is p.VAR_KEYWORD]
+    return inspect.Signature([*(p for p in own if p not in last), *extra, *last], return_annotation=Task)

@@ -1,0 +1,60 @@
+"""Tasks made from functions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, cast
+
+from mpflow.authoring.options import DEFAULTS
+from mpflow.authoring.signature import read_signature
+from mpflow.authoring.task import P, R, Task
+
+__all__ = ["FunctionTask"]
+
+
+class FunctionTask(Task[P, R]):
+    """A task whose body is a function; what `@task` makes.
+
+    `run` is that function itself, for every copy the same object. Raises TypeError for what cannot be called and
+    ValueError for a signature that a task cannot have.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, fn: Callable[P, R], name: str | None = None, **options: Any) -> None:
+        if not callable(fn):
+            raise TypeError(f"a task is made from a function, not from {fn!r}; write @task above a `def`, or use Task")
+        if isinstance(fn, Task):
+            raise TypeError(f"{fn!r} is a task already; change its options with .copy(...)")
+        self._options = DEFAULTS.changed(run=fn, signature=read_signature(fn))
+        super().__init__(name=name or getattr(fn, "__name__", None), **options)
+
+    @property
+    def run(self) -> Callable[P, R]:
+        """The function itself: calling it runs the body here and now."""
+        return cast("Callable[P, R]", self._options.run)
+
+    @run.setter
+    def run(self, fn: Callable[P, R]) -> None:
+        self._options = self._options.changed(run=fn, signature=read_signature(fn))
+
+    @property
+    def __wrapped__(self) -> Callable[P, R]:
+        return self.run
+
+    @property
+    def __name__(self) -> str:
+        return str(getattr(self.run, "__name__", self.name))
+
+
+class _Docstring:
+    """The function's docstring on a task, the class's on the class."""
+
+    def __init__(self, own: str | None) -> None:
+        self.own = own
+
+    def __get__(self, task: FunctionTask[..., Any] | None, cls: type | None = None) -> str | None:
+        return self.own if task is None else task.run.__doc__
+
+
+FunctionTask.__doc__ = _Docstring(FunctionTask.__doc__)  # type: ignore[assignment]  # a descriptor, read as a string
