@@ -31,7 +31,8 @@ with Flow("approval") as flow:
 def tell(title, state):
     print(f"{title}: the flow is {type(state).__name__}")
     for call in (drafted, approved, published):
-        print(f"  {call.name:8} {type(state.result[call]).__name__:8} {state.result[call].result!r}")
+        end = state.result[call]
+        print(f"  {call.name:8} {type(end).__name__:8}", end.result if end.is_successful() else "-")
 
 
 arguments = argparse.ArgumentParser(description=__doc__)

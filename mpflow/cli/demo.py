@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 
-from rich.table import Table
 from rich.text import Text
 
 from mpflow.cli.summary import console, show, units
@@ -20,25 +20,27 @@ def run_demo(workers: int) -> int:
     flow = load(PATH).flow
     out = console()
     out.print(f"Running the flow in {PATH} on {workers} worker process{'es' if workers > 1 else ''}:\n")
+    logging.getLogger("mpflow").setLevel(logging.CRITICAL)  # the table below tells it
     began = time.monotonic()
     state = flow.run(executor=ProcessExecutor(workers))
     seconds = time.monotonic() - began
-    table = Table("task", "state", "what happened", box=None, pad_edge=False)
     for task, index, own in units(flow, state):
         name = task.name if index is None else f"{task.name}[{index}]"
         said = own.message or ""
+        if own.is_successful() and not own.is_skipped():
+            said = f"returned {own.result!r}"
         tries = own.context.get("task_run_count", 1)
         if tries != 1:
-            said += f" (attempt {tries}, a retry)"
-        if own.is_successful() and own.result is not None and not own.is_skipped():
-            said += f" -> {own.result!r}"
-        table.add_row(name, Text(type(own).__name__, style=own.color), said)
-    out.print(table)
+            said += f" at attempt {tries}: the first one failed and was retried"
+        line = Text(f"  {name:<11} ")
+        line.append(f"{type(own).__name__:<14} ", style=own.color)
+        line.append(said)
+        out.print(line)
     out.print()
     show(flow, state, seconds=seconds)
     out.print(
-        "\nA page that could not be parsed kept `publish` from running and set off `quarantine`, whose trigger is any_failed;\n"
-        "`quarantine` is the flow's reference task, so the flow succeeded. Next, change it and run it yourself:\n\n"
+        "\nPage 3 could not be parsed: that kept `publish` from running and set off `quarantine`, whose trigger is any_failed.\n"
+        "`report` runs whatever happens, and alone decides how the flow ends. Next, see what two good pages do:\n\n"
         f"  cp {PATH} my_flow.py\n"
         "  mpflow run my_flow.py -e processes -p pages=2"
     )

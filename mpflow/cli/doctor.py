@@ -98,7 +98,7 @@ def _prctl(option: int) -> bool:
 
     try:
         answer = ctypes.c_int()
-        return ctypes.CDLL(None, use_errno=True).prctl(option, ctypes.byref(answer), 0, 0, 0) == 0
+        return int(ctypes.CDLL(None, use_errno=True).prctl(option, ctypes.byref(answer), 0, 0, 0)) == 0
     except (OSError, AttributeError):
         return False
 

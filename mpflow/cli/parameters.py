@@ -63,7 +63,8 @@ def _toml(data: bytes) -> dict[str, object]:
         import tomllib
     else:
         import tomli as tomllib
-    return tomllib.loads(data.decode())
+    table: dict[str, object] = tomllib.loads(data.decode())
+    return table
 
 
 def check_names(given: Mapping[str, object], known: Mapping[str, bool], flow_name: str) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from mpflow._flow import Flow
 from mpflow.cli.complaint import Complaint
+from mpflow.cli.log_lines import show_logs
 from mpflow.cli.parameters import check_names, read_file, read_pairs
 from mpflow.cli.summary import show
 from mpflow.cli.targets import load
@@ -32,6 +33,7 @@ def run_target(
     arguments["parameters"] = parameters
     if executor is not None or workers is not None:
         arguments["executor"] = _executor(executor, workers)
+    show_logs()
     return run_flow(found.flow, arguments)
 
 

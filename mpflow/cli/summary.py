@@ -45,6 +45,8 @@ def show(flow: Flow, state: State, *, seconds: float, word: str | None = None) -
     else:
         for task, index, own in units(flow, state):
             counts[type(own).__name__] += 1
+            if isinstance(own, TriggerFailed) and state.is_successful():
+                continue  # a branch not taken, on the way to success
             if own.is_failed():
                 same = (task.slug or task.name, own.message or "")
                 failed.setdefault(same, []).append((_full_name(task, index), index, own))

@@ -7,6 +7,7 @@ import the file either, are sent its functions by value. `flow.run(...)` at modu
 from __future__ import annotations
 
 import importlib
+import importlib.machinery
 import importlib.util
 import inspect
 import os
@@ -131,7 +132,7 @@ def _foreign(where: str) -> Iterator[None]:
         ) from None
     # The file is the user's: anything may come out of it.
     except Exception as error:  # noqa: BLE001
-        ours = os.path.dirname(os.path.abspath(__file__))
+        ours = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
         frames = [
             frame
             for frame in traceback.extract_tb(error.__traceback__)
@@ -178,7 +179,7 @@ def _choose(where: str, wanted: str | None, flows: Mapping[str, Flow], reached: 
     if reached is not None and wanted is None:
         return Target(reached.flow, reached.arguments)
     if wanted is None:
-        distinct = {id(flow): (name, flow) for name, flow in reversed(flows.items())}
+        distinct = {id(flow): (name, flow) for name, flow in reversed(list(flows.items()))}
         if len(distinct) == 1:
             return Target(next(iter(distinct.values()))[1])
         if not distinct:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +24,11 @@ def flow_file(tmp_path: Path) -> Callable[..., str]:
 def _as_it_was():
     """Loading a file changes the process as `python FILE` would; here the next test wants the old one back."""
     path, argv, modules = list(sys.path), list(sys.argv), set(sys.modules)
+    logger = logging.getLogger("mpflow")
+    level, handlers = logger.level, list(logger.handlers)
     yield
+    logger.setLevel(level)
+    logger.handlers[:] = handlers
     sys.path[:] = path
     sys.argv[:] = argv
     for name in set(sys.modules) - modules:

@@ -10,7 +10,7 @@ from mpflow.cli.doctor import cgroup_quota
 def test_demo(capsys):
     assert call(["demo"]) == 0
     out = capsys.readouterr().out
-    assert "(attempt 2, a retry)" in out
+    assert "at attempt 2: the first one failed and was retried" in out
     for state in ("Skipped", "Failed", "TriggerFailed"):
         assert state in out
     assert "quarantine" in out
@@ -19,7 +19,7 @@ def test_demo(capsys):
 
 
 def test_what_the_demo_says_to_type_works():
-    assert call(["run", PATH, "-e", "processes", "-p", "pages=2"]) in (0, 1)
+    assert call(["run", PATH, "-e", "processes", "-p", "pages=2"]) == 0
 
 
 def test_doctor(capsys):

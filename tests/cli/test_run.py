@@ -65,7 +65,8 @@ with Flow("bad") as flow:
     assert "in divide" in done.stdout
     assert "✗ after  TriggerFailed" in done.stdout
     assert "FAILED bad  2 tasks: 1 Failed · 1 TriggerFailed" in done.stdout
-    assert done.stderr == ""
+    assert "Traceback" not in done.stderr
+    assert "error   mpflow.divide: task 'divide' ended Failed: ZeroDivisionError: division by zero" in done.stderr
 
 
 def test_equal_failures_of_a_map_are_told_once(flow_file, capsys):
@@ -129,6 +130,27 @@ with Flow("i") as flow:
     assert "Traceback" not in err
 
 
+@pytest.mark.parametrize("executor", ["threads", "processes"])
+def test_what_tasks_log_is_shown(flow_file, executor, monkeypatch):
+    path = flow_file("""
+@task(log_stdout=True)
+def talk():
+    context.logger.info("logged")
+    context.logger.debug("too quiet")
+    print("printed")
+
+with Flow("l") as flow:
+    talk()
+""")
+    done = run("run", path, "-e", executor)
+    assert done.returncode == 0
+    assert "info    mpflow.talk: logged" in done.stderr
+    assert "info    mpflow.talk: printed" in done.stderr
+    assert "too quiet" not in done.stderr
+    monkeypatch.setenv("MPFLOW_LOG_LEVEL", "error")
+    assert run("run", path, "-e", executor).stderr == ""
+
+
 # Which flow
 
 
@@ -159,7 +181,6 @@ print("not reached")
 
 TWO = """
 with Flow("first name") as a:
-    Parameter("x", default=1).__class__
     task(lambda: 1, name="one")()
 with Flow("second") as b:
     task(lambda: 2, name="two")()

@@ -2,7 +2,7 @@
 
 from mpflow import Flow, Parameter, context, task
 from mpflow.engine import signals
-from mpflow.triggers import all_successful, any_failed
+from mpflow.triggers import all_finished, all_successful, any_failed
 
 
 @task(max_retries=2, retry_delay=0.1)
@@ -39,10 +39,15 @@ def quarantine(squares):
     return [number for number, square in enumerate(squares, start=1) if isinstance(square, Exception)]
 
 
+@task(trigger=all_finished)
+def report(total, rotten):
+    """Runs whatever happened; the result of a task that failed is its exception."""
+    return f"{rotten} in quarantine" if isinstance(total, BaseException) else f"published {total}"
+
+
 with Flow("demo") as flow:
     found = fetch(Parameter("pages", default=4))
     squares = parse.map(found)
     translate(found)
-    publish(squares)
-    rotten = quarantine(squares)
-    flow.set_reference_tasks([rotten])
+    reported = report(publish(squares), quarantine(squares))
+    flow.set_reference_tasks([reported])
