@@ -123,8 +123,15 @@ class Members:
             to: Joins = {}
             from_: Joins = {}
             for edge in self._order:
-                to.setdefault(edge.downstream_task, []).append(edge)
-                from_.setdefault(edge.upstream_task, []).append(edge)
+                upstream, downstream, _, _, _ = edge
+                if downstream in to:
+                    to[downstream].append(edge)
+                else:
+                    to[downstream] = [edge]
+                if upstream in from_:
+                    from_[upstream].append(edge)
+                else:
+                    from_[upstream] = [edge]
             self._joins = to, from_
         return self._joins
 
@@ -245,7 +252,7 @@ class Members:
         return {
             task
             for task in self.tasks
-            if not task.never_reference and all(edge.downstream_task.trailing for edge in from_.get(task, ()))
+            if (task not in from_ or all(edge.downstream_task.trailing for edge in from_[task])) and not task.never_reference
         }
 
     def set_reference_tasks(self, tasks: Iterable[AnyTask]) -> None:
@@ -255,13 +262,18 @@ class Members:
             self.check_has(task)
         self._chosen = chosen
 
+    def check_members(self) -> None:
+        """Raise ValueError if an edge or a reference task is not of this flow."""
+        tasks = self.tasks
+        for edge in self.ordered_edges():
+            if edge[0] not in tasks or edge[1] not in tasks:
+                lost = edge[0] if edge[0] not in tasks else edge[1]
+                raise ValueError(f"{edge!r} joins {lost!r}, which is not in flow {self.name!r}; add it with flow.add_task(...)")
+        for task in self._chosen:
+            if task not in tasks:
+                raise ValueError(f"reference task {task!r} is not in flow {self.name!r}; choose others with set_reference_tasks")
+
     def validate(self) -> None:
         """Raise ValueError if an edge or a reference task is not of this flow, or if there is a cycle."""
-        for edge in self.ordered_edges():
-            for task in edge[:2]:
-                if task not in self.tasks:
-                    raise ValueError(f"{edge!r} joins {task!r}, which is not in flow {self.name!r}; add it with flow.add_task(...)")
+        self.check_members()
         self.sorted_tasks()
-        for task in self._chosen:
-            if task not in self.tasks:
-                raise ValueError(f"reference task {task!r} is not in flow {self.name!r}; choose others with set_reference_tasks")

@@ -1,0 +1,1 @@
+"""The tasks that expressions become, at the names they have always had."""
