@@ -98,7 +98,9 @@ def main() -> None:
     }
     print(f"{'shape':<32} {'units':>9} {'CPU us/unit':>12} {'bytes/unit':>11}   (targets: 4 us, 400 bytes)")
     for name, numbers in shapes.items():
-        print(f"{name:<32} {numbers['units']:>9.0f} {numbers['cpu_us_per_unit']:>12.2f} {numbers['bytes_per_unit']:>11.0f}")
+        print(
+            f"{name:<32} {numbers['units']:>9.0f} {numbers['cpu_us_per_unit']:>12.2f} {numbers['bytes_per_unit']:>11.0f}"
+        )
     report = {
         "benchmark": "scheduler",
         "python": sys.version.split()[0],

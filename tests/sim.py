@@ -250,7 +250,9 @@ class Simulation:
                 self.now = max(self.now, self._coming[0][0])
                 self._feed(self._due())
             else:
-                assert deadline is not None, "nothing is on its way and nothing is waited for, but the run is not finished"
+                assert deadline is not None, (
+                    "nothing is on its way and nothing is waited for, but the run is not finished"
+                )
                 self.now = max(self.now, deadline)
                 self._feed([Tick()])
         assert self.scheduler.finished
@@ -332,7 +334,9 @@ class Simulation:
             if link.mapped and link.flattened and above is not None:
                 if not above:
                     width = 0
-                origins[position] = [self.script.origin(node, position, index, above) for index in range(width) if above]
+                origins[position] = [
+                    self.script.origin(node, position, index, above) for index in range(width) if above
+                ]
         return Measured(node, width, origins)
 
     def _later(self, delay: float, event: Event) -> None:

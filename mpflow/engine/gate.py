@@ -56,7 +56,9 @@ def is_counted(trigger: Callable[..., Any]) -> bool:
 
 def skip() -> State:
     """Return the state of a unit that is skipped because something upstream was."""
-    return Skipped(message="Skipped because an upstream task was; skip_on_upstream_skip=False would let the trigger decide.")
+    return Skipped(
+        message="Skipped because an upstream task was; skip_on_upstream_skip=False would let the trigger decide."
+    )
 
 
 def admit(

@@ -47,12 +47,12 @@ class Limits:
 
     def take(self, node: int) -> None:
         """Take what one unit of a node needs."""
-        for name, amount in self.needs[node]:
+        for name, amount in self.needs.get(node, ()):
             self._taken[name] += amount
 
     def give_back(self, node: int) -> None:
         """Give back what one unit of a node took."""
-        for name, amount in self.needs[node]:
+        for name, amount in self.needs.get(node, ()):
             self._taken[name] -= amount
 
     def check(self, out: Iterable[int]) -> Iterator[str]:

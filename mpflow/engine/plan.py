@@ -107,7 +107,9 @@ class Plan:
             depth.append(deepest + 1)
         for node in (*self.reference, *self.terminal):
             if not 0 <= node < len(self.specs):
-                raise ValueError(f"node {node} is named as reference or terminal but the plan has {len(self.specs)} nodes")
+                raise ValueError(
+                    f"node {node} is named as reference or terminal but the plan has {len(self.specs)} nodes"
+                )
         # A frozen dataclass lets nobody assign, its own __post_init__ included.
         put = object.__setattr__
         put(self, "downstream", tuple(tuple(readers) if readers else () for readers in downstream))

@@ -31,10 +31,10 @@ from heapq import heappop, heappush
 from typing import NoReturn
 
 from mpflow.engine import gate, policy
+from mpflow.engine.departures import Departures
 from mpflow.engine.finale import final_state
 from mpflow.engine.limits import Limits
 from mpflow.engine.messages import (
-    AttemptInfo,
     AttemptsEnded,
     Begin,
     CancelRequested,
@@ -48,13 +48,13 @@ from mpflow.engine.messages import (
     Restored,
     Settle,
     SlotsChanged,
-    Start,
     Tick,
 )
-from mpflow.engine.plan import Plan, TaskSpec, Unit
-from mpflow.engine.ready import Ready
+from mpflow.engine.plan import Plan, TaskSpec
+from mpflow.engine.records import Records
 from mpflow.engine.state import Failed, Looped, Mapped, Pending, Resume, Running, State, Success
 from mpflow.engine.units import (
+    DROPPED,
     FAILED,
     MAPPED,
     MEASURING,
@@ -75,7 +75,6 @@ __all__ = ["Scheduler"]
 
 _REMEMBERED = 12  # events told in an EngineBug
 _JUST_NOW = 1.0  # seconds; a start time that is "now" by default was read from a clock a little ahead of ours
-_RUNNING_BYTE = bytes((RUNNING,))
 
 
 class _Alone:
@@ -91,7 +90,7 @@ class _Alone:
         return new
 
 
-class Scheduler:
+class Scheduler(Records):
     """Decides what a run does next.
 
     `start_nodes` run without a look upstream, and only they and what is downstream of them run. With `wait_for_retries=False` the run
@@ -111,16 +110,13 @@ class Scheduler:
         limits: Mapping[str, float] | None = None,
         fail_fast: bool = False,
     ) -> None:
+        super().__init__(Units(plan), _Alone() if hooks is None else hooks)
         self._plan = plan
-        self._hooks: Hooks = _Alone() if hooks is None else hooks
         self._waits_for_time = wait_for_retries
         self._fail_fast = fail_fast
 
-        self._units = Units(plan)
         self._upstream = Upstream(plan, self._units, start_nodes)
-        self._limits = Limits(plan, limits or {})
-        self._ready = Ready(plan, self._limits.needs)
-        self._ready_inline: list[int] = []
+        self._departures = Departures(plan, self._units, Limits(plan, limits or {}))
         self._waits = array("q", bytes(8 * len(plan.specs)))
         """For each node the number of upstream nodes that keep it from opening."""
         self._given: dict[int, dict[int, State]] = {}
@@ -129,9 +125,6 @@ class Scheduler:
         """For each node being measured how wide it may be at most."""
         self._alarms: list[tuple[float, int]] = []
 
-        self._slots = 0
-        self._running = 0
-        self._running_inline = 0
         self._begun = False
         self._halted: str | None = None
         self._finished = False
@@ -141,7 +134,6 @@ class Scheduler:
         self._fresh_children: dict[int, list[int]] = {}
         self._settled: list[int] = []
         self._orders: list[Command] = []
-        self._starts: list[tuple[int, list[int] | range]] = []
         self._history: deque[tuple[object, ...]] = deque(maxlen=_REMEMBERED)
 
     # What the shell may look at.
@@ -159,69 +151,14 @@ class Scheduler:
     @property
     def in_flight(self) -> int:
         """How many attempts are out, those that the coordinator runs itself included."""
-        return self._running + self._running_inline
-
-    def record(self, uid: int) -> object:
-        """Return the unit's state as it was put down: a State, a packed success, or None for Pending."""
-        return self._units.records[uid]
-
-    def state(self, uid: int) -> State:
-        """Build the unit's state; a packed success is unpacked anew each time."""
-        record, phase = self._units.records[uid], self._units.phases[uid]
-        if isinstance(record, State):
-            if isinstance(record, Mapped) and phase != SUCCEEDED and uid in self._units.spreads:
-                return self._with_children(uid, record)
-            return record
-        if phase == SUCCEEDED:
-            return self._hooks.unpack(uid, record)
-        return Running() if phase == RUNNING else Pending()
-
-    def _with_children(self, node: int, record: Mapped) -> Mapped:
-        """Return a Mapped state that shows the children as they will be at the first look; the old one may have been looked at."""
-        return record.replace(map_states=lambda: [self.state(uid) for uid in self.children(node)], result=None)
+        return self._departures.out
 
     def drop(self, uid: int) -> None:
         """Forget the result of a unit that succeeded."""
         records = self._units.records
         if self._units.phases[uid] == SUCCEEDED:
             record = records[uid]
-            records[uid] = record.replace(result=None) if isinstance(record, State) else self._hooks.unpack(uid, None)
-
-    def unit(self, uid: int) -> Unit:
-        """Return node and index of a unit."""
-        return self._units.unit(uid)
-
-    def uid(self, node: int, index: int = -1) -> int:
-        """Return the id of a unit; IndexError for a child that does not exist (yet)."""
-        return node if index < 0 else self.children(node)[index]
-
-    def children(self, node: int) -> range:
-        """Return the ids of a mapped node's children; empty while the width is not known."""
-        spread = self._units.spreads.get(node)
-        return range(0) if spread is None else range(spread.base, spread.stop)
-
-    def width(self, node: int) -> int | None:
-        """Return how many children a mapped node has; None if that is not known, or it has none because it did not map."""
-        spread = self._units.spreads.get(node)
-        return None if spread is None else spread.width
-
-    def exchange(self, uid: int, record: object) -> None:
-        """Put another record in the place of a settled unit's, to let go of what the old one held; it must mean the same end.
-
-        Raises EngineBug for a unit that has not settled.
-        """
-        if self._units.phases[uid] < SUCCEEDED:
-            self._bug(f"the record of unit {uid} was exchanged before it settled")
-        self._units.records[uid] = record
-
-    def attempt(self, uid: int) -> AttemptInfo:
-        """Return what the attempt now starting, or last started, must know of those before it."""
-        past = self._units.past.get(uid)
-        return (
-            AttemptInfo(1)
-            if past is None
-            else AttemptInfo(past.run_count, past.loop_count, past.loop_result, past.resume)
-        )
+            records[uid] = record.replace(result=None) if isinstance(record, State) else DROPPED
 
     # News.
 
@@ -250,7 +187,7 @@ class Scheduler:
         if isinstance(event, AttemptsEnded):
             self._attempts_ended(event)
         elif isinstance(event, SlotsChanged):
-            self._slots = event.slots
+            self._departures.have_slots(event.slots)
         elif isinstance(event, Measured):
             self._measured(event)
         elif isinstance(event, Restored):
@@ -260,7 +197,9 @@ class Scheduler:
         elif isinstance(event, CancelRequested):
             if self._halted is not None:
                 # Asked twice, it is meant.
-                self._orders += (Kill(uid, self._units.started(uid), event.why) for uid in self._units.out())
+                self._orders += (
+                    Kill(uid, self._units.started(uid), event.why) for uid in self._units.in_phase(RUNNING)
+                )
             self._halted = event.why
         elif isinstance(event, Begin):
             if self._begun:
@@ -270,7 +209,7 @@ class Scheduler:
             self._bug(f"{event!r} is not an event")
 
     def _attempts_ended(self, event: AttemptsEnded) -> None:
-        units, specs, needs = self._units, self._plan.specs, self._limits.needs
+        units, specs, come_back = self._units, self._plan.specs, self._departures.come_back
         phases, records, past, nodes = units.phases, units.records, units.past, units.nodes
         running, succeeded, state_type, success_type = RUNNING, SUCCEEDED, State, Success
         settled, fresh_nodes = self._settled, self._fresh_nodes
@@ -278,7 +217,7 @@ class Scheduler:
             self._bug("the columns of AttemptsEnded differ in length")
         node = start = stop = 0
         spread: Spread | None = None
-        simple = inline = False
+        simple = False
         for uid, attempt, outcome in zip(event.units, event.attempts, event.outcomes, strict=True):
             if not start <= uid < stop:
                 if 0 <= uid < nodes:
@@ -291,17 +230,12 @@ class Scheduler:
                     spread = units.spreads[node]
                     start, stop = spread.base, spread.stop
                     fresh = self._fresh_children.setdefault(node, [])
-                simple, inline = not specs[node].handled, specs[node].inline
+                simple = not specs[node].handled
             if phases[uid] != running or attempt != (past[uid].serial if past and uid in past else 1):
                 if not 1 <= attempt <= units.started(uid):
                     self._bug(f"attempt {attempt} of unit {uid} has ended, but {units.started(uid)} were started")
                 continue
-            if inline:
-                self._running_inline -= 1
-            else:
-                self._running -= 1
-            if needs and node in needs:
-                self._limits.give_back(node)
+            come_back(node)
             if simple and (not isinstance(outcome, state_type) or type(outcome) is success_type):
                 phases[uid] = succeeded
                 records[uid] = outcome
@@ -392,7 +326,7 @@ class Scheduler:
             if verdict is not None:
                 self._decide(uid, node, verdict)
                 return
-        self._make_ready(uid, node)
+        self._departures.add(node, uid, uid + 1)
 
     def _too_early(self, uid: int) -> bool:
         """Set a unit aside if a state from before says it may not start yet."""
@@ -406,13 +340,6 @@ class Scheduler:
         else:
             self._rest(uid)
         return True
-
-    def _make_ready(self, uid: int, node: int) -> None:
-        self._units.phases[uid] = READY
-        if self._plan.specs[node].inline:
-            self._ready_inline.append(uid)
-        else:
-            self._ready.push(node, uid, uid + 1)
 
     # Mapping.
 
@@ -458,9 +385,8 @@ class Scheduler:
             self._count_down(reader)
         if not spread.left:
             self._end_map(node)
-        elif spread.easy and not spread.partners and node not in units.odd and not self._plan.specs[node].inline:
-            units.phases[spread.base : spread.stop] = bytes((READY,)) * width
-            self._ready.push(node, spread.base, spread.stop)
+        elif spread.easy and not spread.partners and node not in units.odd:
+            self._departures.add(node, spread.base, spread.stop)
         else:
             for uid in range(spread.base, spread.stop):
                 if units.phases[uid] == WAITING and all(
@@ -541,7 +467,7 @@ class Scheduler:
         again = isinstance(record, Resume) and not past.resume
         past.follow(record)
         if isinstance(record, Looped) and past.serial:
-            self._make_ready(uid, node)
+            self._departures.add(node, uid, uid + 1)
         elif when is None:
             self._rest(uid)
         elif again and when <= self._now + _JUST_NOW:
@@ -558,7 +484,7 @@ class Scheduler:
         past = self._units.past.get(uid)
         self._units.phases[uid] = WAITING
         if past is not None and past.serial:
-            self._make_ready(uid, node)
+            self._departures.add(node, uid, uid + 1)
         elif uid == node:
             self._open(node)
         else:
@@ -610,10 +536,10 @@ class Scheduler:
 
     def _release_partners(self, spread: Spread, reader: int, following: Spread, uids: Sequence[int]) -> None:
         """Let children look at the gate whose partners have settled; those without doubts pass in spans."""
-        phases, partners, push = self._units.phases, following.partners, self._ready.push
+        phases, partners, push = self._units.phases, following.partners, self._departures.queue
         shift, end = following.base - spread.base, following.stop
         alone = len(partners) == 1
-        quick = following.easy and alone and reader not in self._units.odd and not self._plan.specs[reader].inline
+        quick = following.easy and alone and reader not in self._units.odd
         succeeded, waiting, ready = SUCCEEDED, WAITING, READY
         start = stop = -1
         for uid in uids:
@@ -638,67 +564,34 @@ class Scheduler:
     def _fill(self) -> None:
         """Start what there is room for, and go on while that settles anything."""
         self._release()
-        while self._halted is None:
-            if self._ready_inline:
-                uids, self._ready_inline = self._ready_inline, []
-                for uid in uids:
-                    self._launch(self._units.node_of(uid), uid, uid + 1)
-            elif self._running < self._slots:
-                span = self._ready.pop(self._slots - self._running, self._limits.room)
-                if span is None:
-                    break
-                self._launch(*span)
-            else:
-                break
+        while self._halted is None and (span := self._departures.next()) is not None:
+            self._launch(*span)
             if self._fresh_nodes or self._fresh_children:
                 self._release()
 
     def _launch(self, node: int, start: int, stop: int) -> None:
         spec = self._plan.specs[node]
-        if spec.handled or spec.inline or node in self._units.odd or node in self._limits.needs:
-            for uid in range(start, stop):
-                if self._halted is None:
-                    self._launch_one(uid, node, spec)
-                else:
-                    # A state handler's answer was the first failure; what was popped with it stays ready.
-                    self._make_ready(uid, node)
+        if not (spec.handled or spec.inline or spec.resources or node in self._units.odd):
+            self._departures.leave_together(start, stop)
             return
-        self._units.phases[start:stop] = _RUNNING_BYTE * (stop - start)
-        self._running += stop - start
-        self._send(start, stop, 1)
+        for uid in range(start, stop):
+            if self._halted is not None:
+                # A state handler's answer was the first failure; what was to leave with it stays.
+                self._departures.add(node, uid, uid + 1)
+            elif self._prepare(uid, spec):
+                past = self._units.past.get(uid)
+                if past is not None:
+                    past.serial += 1
+                self._departures.leave(uid, node, 1 if past is None else past.serial)
+            else:
+                self._units.phases[uid] = WAITING
+                self._place(uid, node, self._units.records[uid])
 
-    def _launch_one(self, uid: int, node: int, spec: TaskSpec) -> None:
-        units = self._units
+    def _prepare(self, uid: int, spec: TaskSpec) -> bool:
+        """Make a unit Running; tell whether its state handlers let it be."""
         record = self._changed(uid, spec, Running(message="An attempt begins.")) if spec.handled else None
-        units.records[uid] = record
-        if isinstance(record, State) and not record.is_running():
-            units.phases[uid] = WAITING
-            self._place(uid, node, record)
-            return
-        units.phases[uid] = RUNNING
-        attempt = 1
-        past = units.past.get(uid)
-        if past is not None:
-            past.serial += 1
-            attempt = past.serial
-        if node in self._limits.needs:
-            self._limits.take(node)
-        if spec.inline:
-            self._running_inline += 1
-        else:
-            self._running += 1
-        self._send(uid, uid + 1, attempt)
-
-    def _send(self, start: int, stop: int, attempt: int) -> None:
-        starts = self._starts
-        if not starts or starts[-1][0] != attempt:
-            starts.append((attempt, range(start, stop)))
-            return
-        _, units = starts[-1]
-        if isinstance(units, range):
-            units = list(units)
-            starts[-1] = (attempt, units)
-        units.extend(range(start, stop))
+        self._units.records[uid] = record
+        return not isinstance(record, State) or record.is_running()
 
     def _commands(self) -> list[Command]:
         commands: list[Command] = []
@@ -708,12 +601,10 @@ class Scheduler:
         if self._orders:
             commands += self._orders
             self._orders.clear()
-        if self._starts:
-            commands += (Start(units, attempt) for attempt, units in self._starts)
-            self._starts.clear()
-        if self._running or self._running_inline or self._measuring:
+        commands += self._departures.commands()
+        if self._departures.out or self._measuring:
             return commands
-        if self._halted is not None or not (self._ready or self._ready_inline or self._alarms):
+        if self._halted is not None or not (self._departures.waiting or self._alarms):
             self._finished = True
             commands.append(
                 Finish(final_state(self._plan, unfinished=self._units.unfinished, failed=self._units.failed))
@@ -734,31 +625,17 @@ class Scheduler:
     def _broken(self) -> Iterator[str]:
         units = self._units
         yield from units.check()
-        out = [units.node_of(uid) for uid in units.out()]
-        yield from self._limits.check(out)
+        running = self._begun and not self._finished
+        yield from self._departures.check(may_leave=running and self._halted is None)
         if self._begun:
             yield from self._upstream.check(self._waits)
-        inline = sum(self._plan.specs[node].inline for node in out)
-        if (self._running, self._running_inline) != (len(out) - inline, inline):
-            yield f"{self._running} + {self._running_inline} attempts are thought to be out, {len(out) - inline} + {inline} are"
-        for phase, found in (
-            (READY, self._ready_inline + [uid for _, start, stop in self._ready for uid in range(start, stop)]),
-            (TIMED, [uid for _, uid in self._alarms]),
-            (MEASURING, list(self._measuring)),
-        ):
+        for phase, found in ((TIMED, [uid for _, uid in self._alarms]), (MEASURING, list(self._measuring))):
             if sorted(found) != units.in_phase(phase):
                 yield f"{units.in_phase(phase)} are in phase {phase}, {found} are thought to be"
-        if self._fresh_nodes or any(self._fresh_children.values()) or self._orders or self._starts or self._settled:
+        if self._fresh_nodes or any(self._fresh_children.values()) or self._orders or self._settled:
             yield "something was left to do"
-        if self._finished:
-            if out:
-                yield "the run is finished, but attempts are out"
-        elif (
-            self._begun
-            and self._halted is None
-            and (self._ready_inline or (self._running < self._slots and self._ready.fits(self._limits.room)))
-        ):
-            yield "there is room, but something ready was not started"
+        if self._finished and self._departures.out:
+            yield "the run is finished, but attempts are out"
 
 
 def _mapped(width: int) -> Mapped:

@@ -15,6 +15,7 @@ from mpflow.engine.state import Failed, Looped, Mapped, Paused, Resume, Retrying
 from mpflow.triggers import Counts
 
 __all__ = [
+    "DROPPED",
     "ENDED",
     "FAILED",
     "MAPPED",
@@ -50,6 +51,10 @@ SKIPPED = 8
 FAILED = 9
 ENDED = 10
 """Finished, neither a success nor a failure."""
+
+
+DROPPED = object()
+"""The record of a success whose result has been forgotten."""
 
 
 def settled_as(state: State) -> int:
@@ -225,10 +230,6 @@ class Units:
         """Return the units in a phase."""
         return [uid for uid, found in enumerate(self.phases) if found == phase]
 
-    def out(self) -> list[int]:
-        """Return the units with an attempt in flight."""
-        return self.in_phase(RUNNING)
-
     def unfinished(self, node: int) -> bool:
         """Tell whether a node, or any of its children, has not settled."""
         return self.phases[node] < SUCCEEDED
@@ -253,5 +254,9 @@ class Units:
             counts = self.counts(range(spread.base, spread.stop))
             if counts[1:] != (spread.successful, spread.failed, spread.skipped, spread.finished):
                 yield f"the children of node {node} ended as {counts}, which was counted otherwise"
-            if (self.phases[node] >= SUCCEEDED) != (not spread.left) or self.phases[node] not in (MAPPED, SUCCEEDED, RESTING):
+            if (self.phases[node] >= SUCCEEDED) != (not spread.left) or self.phases[node] not in (
+                MAPPED,
+                SUCCEEDED,
+                RESTING,
+            ):
                 yield f"node {node} is in phase {self.phases[node]} with {spread.left} children left"

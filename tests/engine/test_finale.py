@@ -28,7 +28,9 @@ PLAN = Plan(
         ({0}, set(), Success),
     ],
 )
-def test_unfinished_ends_come_first_then_failed_references(unfinished: set[int], failed: set[int], expected: type) -> None:
+def test_unfinished_ends_come_first_then_failed_references(
+    unfinished: set[int], failed: set[int], expected: type
+) -> None:
     state = final_state(PLAN, unfinished=unfinished.__contains__, failed=failed.__contains__)
     assert type(state) is expected
 

@@ -26,7 +26,9 @@ def never() -> Mapping[Any, State]:
     raise AssertionError("nobody needs to see the states")
 
 
-def ask(trigger: Any, counts: Counts = ALL_GOOD, *, states: Any = dict, skip: bool = True, around: Any = nullcontext) -> State | None:
+def ask(
+    trigger: Any, counts: Counts = ALL_GOOD, *, states: Any = dict, skip: bool = True, around: Any = nullcontext
+) -> State | None:
     spec = TaskSpec(name="t", slug="t", trigger=trigger, skip_on_upstream_skip=skip)
     return gate.admit(spec, counts, states=states, around=around)
 

@@ -50,9 +50,13 @@ def at(seconds: float) -> datetime:
     return datetime.fromtimestamp(EPOCH + seconds, timezone.utc)
 
 
-outcomes = st.sampled_from(["packed"] * 6 + ["success", "fail", "fail", "crash", "skip", "retry", "loop", "pause", "refuse", "cancelled"])
+outcomes = st.sampled_from(
+    ["packed"] * 6 + ["success", "fail", "fail", "crash", "skip", "retry", "loop", "pause", "refuse", "cancelled"]
+)
 answers = st.sampled_from(["keep"] * 9 + ["fail", "success", "skip", "resume", "retry", "pause", "pending"])
-givens = st.sampled_from(["success", "skip", "fail", "resume", "retry", "scheduled", "pause", "mapped", "mapped", "running"])
+givens = st.sampled_from(
+    ["success", "skip", "fail", "resume", "retry", "scheduled", "pause", "mapped", "mapped", "running"]
+)
 
 
 def state_of(kind: str, now: float) -> State:
@@ -99,7 +103,14 @@ class SchedulerMachine(RuleBasedStateMachine):
         given=st.dictionaries(st.integers(0, 7), givens, max_size=4),
     )
     def begin(
-        self, seed: int, slots: int, wait: bool, fail_fast: bool, limited: bool, started: int | None, given: dict[int, str]
+        self,
+        seed: int,
+        slots: int,
+        wait: bool,
+        fail_fast: bool,
+        limited: bool,
+        started: int | None,
+        given: dict[int, str],
     ) -> None:
         self.plan = random_plan(random.Random(seed))
         nodes = len(self.plan.specs)
@@ -244,5 +255,8 @@ class SchedulerMachine(RuleBasedStateMachine):
 
 TestScheduler = SchedulerMachine.TestCase
 TestScheduler.settings = settings(
-    max_examples=150, stateful_step_count=30, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+    max_examples=150,
+    stateful_step_count=30,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
