@@ -13,7 +13,6 @@ from types import TracebackType
 from typing import Any, Final, Literal, cast
 
 from mpflow.engine.messages import AttemptsEnded, Event, SlotsChanged
-from mpflow.engine.sealed import Sealed
 from mpflow.engine.signals import SignalPayload, state_from
 from mpflow.engine.state import Cancelled, Crashed, Failed, State, TimedOut
 from mpflow.errors import (
@@ -25,8 +24,9 @@ from mpflow.errors import (
     WorkerCrashed,
 )
 from mpflow.executors.port import LIVE, SEALED, Body, Job
-from mpflow.pool.pool import Death, Order, Pool
 from mpflow.pool import supervisor as far
+from mpflow.pool.link import Order
+from mpflow.pool.pool import Death, Pool
 from mpflow.worker import codec, protocol
 from mpflow.worker.attempt_context import attempt_context
 
@@ -79,7 +79,7 @@ class ProcessExecutor:
         preload: Iterable[str] = (),
         env: Mapping[str, str] | None = None,
     ) -> None:
-        if max_workers is not None and (not isinstance(max_workers, int) or max_workers < 1):
+        if max_workers is not None and max_workers < 1:
             raise ValueError(f"max_workers is {max_workers!r}; it must be a whole number of at least 1")
         if start_method not in ("forkserver", "spawn", "fork"):
             raise ValueError(f"start_method is {start_method!r}; it must be 'forkserver', 'spawn' or 'fork'")
@@ -104,15 +104,18 @@ class ProcessExecutor:
         self._failed: list[tuple[int, int, State]] = []
         self._slots = 0
         self._trusted: set[str] = set()
+        self._encode: codec.Encoder = codec.encode_for_copies if start_method == "fork" else codec.encode
 
     def __repr__(self) -> str:
         return f"ProcessExecutor(max_workers={self.max_workers})"
 
-    def __enter__(self) -> ProcessExecutor:
+    def __enter__(self) -> ProcessExecutor:  # noqa: PYI034  # Self needs 3.11
         self._keep = True
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._keep = False
         self.close()
 
@@ -124,7 +127,9 @@ class ProcessExecutor:
         Raises PayloadError naming the key if a context value cannot be pickled, WorkersUnavailable if no worker starts.
         """
         if self._running:
-            raise RuntimeError(f"{self!r} is in use by another run; give each flow that runs at the same time one of its own")
+            raise RuntimeError(
+                f"{self!r} is in use by another run; give each flow that runs at the same time one of its own"
+            )
         if self._pool is None:
             self._pool = Pool(
                 self.max_workers,
@@ -139,7 +144,7 @@ class ProcessExecutor:
         try:
             self._bodies = bodies
             self._base = dict(context)
-            self._pool.begin_run(self._settings(), *_split(self._base))
+            self._pool.begin_run(self._settings(), *_split(self._base, self._encode))
         except BaseException:
             self.close()
             raise
@@ -164,7 +169,7 @@ class ProcessExecutor:
                 try:
                     inputs, size = self._encode_inputs(job, size)
                     if job.extra:
-                        extra = codec.encode(dict(job.extra), what=f"task {self._name(job)!r}: its own context")
+                        extra = self._encode(dict(job.extra), f"task {self._name(job)!r}: its own context")
                 except PayloadError as error:
                     self._refuse(job, error)
                     continue
@@ -201,12 +206,14 @@ class ProcessExecutor:
                 encoded.append((key, data))
                 size += len(data)
             elif kind == LIVE:
-                data = codec.encode(value, what=f"task {self._name(job)!r}: argument {key!r}")
+                data = self._encode(value, f"task {self._name(job)!r}: argument {key!r}")
                 encoded.append((key, data))
                 size += len(data)
             else:
                 parts = [
-                    cast(bytes, part) if inner == SEALED else codec.encode(part, what=f"task {self._name(job)!r}: argument {key!r}")
+                    cast(bytes, part)
+                    if inner == SEALED
+                    else self._encode(part, f"task {self._name(job)!r}: argument {key!r}")
                     for inner, part in cast("Sequence[tuple[int, object]]", value)
                 ]
                 encoded.append((key, parts))
@@ -236,17 +243,17 @@ class ProcessExecutor:
 
     def _encode_constants(self, body: Body) -> bytes:
         try:
-            return codec.encode(dict(body.constants), what="")
+            return self._encode(dict(body.constants), "")
         except PayloadError:
             for key, value in body.constants.items():
-                codec.encode(value, what=f"task {body.name!r}: argument {key!r}")
+                self._encode(value, f"task {body.name!r}: argument {key!r}")
             raise
 
     def _body_id(self, body: Body) -> int:
         known = self._body_ids.get(id(body.run))
         if known is None:
             try:
-                known = self._at_work().teach(codec.encode(body.run, what=f"task {body.name!r}: its body"))
+                known = self._at_work().teach(self._encode(body.run, f"task {body.name!r}: its body"))
             except PayloadError as error:
                 known = error
             self._body_ids[id(body.run)] = known
@@ -304,7 +311,7 @@ class ProcessExecutor:
             try:
                 codec.decode(record[8])
             # Unpickling a result runs the user's code.
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001
                 state = _payload_failure(name, "its result cannot be unpickled in the main process", error)
             else:
                 self._trusted.update(record[9])
@@ -317,7 +324,9 @@ class ProcessExecutor:
         state.context = self._context_of(node, order.index, order.run_count, order.extra)
         return state
 
-    def _context_of(self, node: int, index: int, run_count: int, extra: bytes | None) -> Callable[[], dict[str, object]]:
+    def _context_of(
+        self, node: int, index: int, run_count: int, extra: bytes | None
+    ) -> Callable[[], dict[str, object]]:
         body, base = self._bodies[node], self._base
 
         def rebuild() -> dict[str, object]:
@@ -343,7 +352,9 @@ class ProcessExecutor:
                 f"task {name!r} was killed: its worker used {_megabytes(death.rss)} of memory, more than its memory limit of "
                 f"{_megabytes(self.memory_limit)}; raise memory_limit or work on smaller pieces"
             )
-            return Crashed(f"MemoryLimitExceeded: {text}", MemoryLimitExceeded(text, rss=death.rss, limit=self.memory_limit))
+            return Crashed(
+                f"MemoryLimitExceeded: {text}", MemoryLimitExceeded(text, rss=death.rss, limit=self.memory_limit)
+            )
         if death.why == far.BY_REQUEST:
             return Cancelled(f"task {name!r} was stopped: {order.why or 'it was asked for'}")
         return _crashed(f"task {name!r}: its worker died", death)
@@ -393,14 +404,14 @@ class ProcessExecutor:
     def _settings(self) -> bytes:
         initializer: bytes | None = None
         if self._initializer is not None:
-            initializer = codec.encode((self._initializer, self._initargs), what="the initializer")
+            initializer = self._encode((self._initializer, self._initargs), "the initializer")
         try:
             cwd = os.getcwd()
         except OSError:
             cwd = ""
-        return codec.encode(
+        return self._encode(
             {
-                "path": [entry for entry in sys.path if isinstance(entry, str)],
+                "path": list(map(str, sys.path)),
                 "cwd": cwd,
                 "umask": _umask(),
                 "environ": self._environ(),
@@ -409,7 +420,7 @@ class ProcessExecutor:
                 "log_levels": _log_levels(),
                 "initializer": initializer,
             },
-            what="the settings of the workers",
+            "the settings of the workers",
         )
 
 
@@ -423,7 +434,7 @@ _THREAD_VARIABLES: Final = (
 )
 
 
-def _split(base: Mapping[str, object]) -> tuple[bytes, bytes | None, bytes]:
+def _split(base: Mapping[str, object], encode: codec.Encoder) -> tuple[bytes, bytes | None, bytes]:
     """Sort the run's context by what attempts may share: what cannot change, what must be made anew, what copying does for."""
     shared: dict[str, object] = {}
     copied: dict[str, object] = {}
@@ -438,12 +449,12 @@ def _split(base: Mapping[str, object]) -> tuple[bytes, bytes | None, bytes]:
     blob = None
     if fresh:
         try:
-            blob = codec.encode(fresh, what="")
+            blob = encode(fresh, "")
         except PayloadError:
             for key, value in fresh.items():
-                codec.encode(value, what=f"the context's {key!r}")
+                encode(value, f"the context's value for {key!r}")
             raise
-    return codec.encode(shared, what="the context"), blob, codec.encode(copied, what="the context")
+    return encode(shared, "the context"), blob, encode(copied, "the context")
 
 
 def _plain(text: str) -> str:
@@ -487,14 +498,17 @@ def parse_bytes(size: int | str) -> int:
     if isinstance(size, str):
         text = size.strip().lower().replace(" ", "")
         for unit, factor in (("k", 1e3), ("m", 1e6), ("g", 1e9), ("t", 1e12)):
-            for suffix, scale in ((unit + "ib", 1024 ** ("kmgt".index(unit) + 1)), (unit + "b", factor), (unit, factor)):
+            for suffix, scale in (
+                (unit + "ib", 1024 ** ("kmgt".index(unit) + 1)),
+                (unit + "b", factor),
+                (unit, factor),
+            ):
                 if text.endswith(suffix):
                     try:
                         return int(float(text[: -len(suffix)]) * scale)
                     except ValueError:
                         raise ValueError(f"memory_limit is {size!r}; write it like '4GB' or '500MiB'") from None
-        if text.endswith("b"):
-            text = text[:-1]
+        text = text.removesuffix("b")
         if not text.isdigit():
             raise ValueError(f"memory_limit is {size!r}; write it like '4GB' or '500MiB'")
         size = int(text)
@@ -538,7 +552,9 @@ def _signal_name(number: int) -> str:
 
 
 def _payload_failure(name: str, what: str, error: BaseException) -> Failed:
-    failure = PayloadError(f"task {name!r}: {what} ({type(error).__name__}: {_text(error)}); return plain data or a path")
+    failure = PayloadError(
+        f"task {name!r}: {what} ({type(error).__name__}: {_text(error)}); return plain data or a path"
+    )
     failure.__cause__ = error
     return Failed(f"PayloadError: {failure}", failure)
 
@@ -547,7 +563,7 @@ def _text(error: BaseException) -> str:
     try:
         return str(error)
     # str() of a user's exception runs the user's __str__.
-    except BaseException:
+    except BaseException:  # noqa: BLE001
         return "(its text cannot be shown: __str__ raised)"
 
 
@@ -573,7 +589,7 @@ def _lost(name: str, record: tuple[Any, ...]) -> State:
                     result.__cause__ = RemoteTraceback(trace)
             return state
         # Unpickling an exception or a result runs the user's code.
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001
             if not kind:
                 return _payload_failure(name, "the result in its signal cannot be unpickled in the main process", error)
     if kind == "PayloadError":

@@ -5,10 +5,10 @@ Needs neither `subprocess` nor `multiprocessing`, whose import costs as much as 
 
 from __future__ import annotations
 
-import _signal
 import _socket
 import contextlib
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
@@ -95,7 +95,7 @@ def _execute_worker(down: int, up: int, shared: int, nonce: int) -> int:
 def _execute(code: str, fds: Mapping[int, int], environ: Mapping[str, str]) -> int:
     """Start an interpreter with nothing of this process's but its standard outputs and the given descriptors."""
     home = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    path = [home, *(entry for entry in sys.path if isinstance(entry, str) and os.path.isabs(entry))]
+    path = [home, *filter(os.path.isabs, map(str, sys.path))]
     prologue = _CODE.format(path=path, home=[home], no_bytecode=sys.dont_write_bytecode)
     actions: list[Any] = [(os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0)]
     for stream in (1, 2):
@@ -115,7 +115,7 @@ def _execute(code: str, fds: Mapping[int, int], environ: Mapping[str, str]) -> i
         environ,
         file_actions=actions,
         setsigmask=(),
-        setsigdef=_signal.valid_signals() - {_signal.SIGKILL, _signal.SIGSTOP},
+        setsigdef=signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP},
     )
 
 
@@ -130,9 +130,9 @@ def _fork(control: int, preload: Sequence[str]) -> int:
     try:
         with open(os.devnull, "rb") as empty:
             os.dup2(empty.fileno(), 0)
-        for number in _signal.valid_signals() - {_signal.SIGKILL, _signal.SIGSTOP, _signal.SIGPIPE}:
-            _signal.signal(number, _signal.SIG_DFL)
-        _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
+        for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP, signal.SIGPIPE}:
+            signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
         supervisor.main(control, coordinator, preload=preload, own_main=sys.modules.get("__main__"))
     finally:
         os._exit(72)

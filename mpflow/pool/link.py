@@ -9,11 +9,11 @@ import contextlib
 import mmap
 import os
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Container
 from typing import Any, Final
 
 from mpflow.worker import protocol
-from mpflow.worker.protocol import BEGUN, CHUNK, LIMIT, MAPPING_SIZE, NEVER, REPORTED, START
+from mpflow.worker.protocol import BEGUN, CHUNK, LIMIT, MAPPING_SIZE, NEVER, START
 
 _READ_AT_ONCE: Final = 64
 """Chunks taken from one pipe before others get their turn."""
@@ -22,7 +22,21 @@ _READ_AT_ONCE: Final = 64
 class Order:
     """One job on its way: what is sent, and where it has got to."""
 
-    __slots__ = ("body", "cost", "extra", "index", "inputs", "job", "limit_ns", "note", "run_count", "seq", "size", "spec", "why")
+    __slots__ = (
+        "body",
+        "cost",
+        "extra",
+        "index",
+        "inputs",
+        "job",
+        "limit_ns",
+        "note",
+        "run_count",
+        "seq",
+        "size",
+        "spec",
+        "why",
+    )
 
     def __init__(
         self,
@@ -80,8 +94,8 @@ class Link:
         "ring",
         "run",
         "seen",
-        "taught",
         "taken",
+        "taught",
         "up",
         "was_up",
     )
@@ -104,7 +118,7 @@ class Link:
             raise
         os.set_blocking(self.down, False)
         os.set_blocking(self.up, False)
-        self.far_ends = (down_far, up_far, shared)
+        self.far_ends: tuple[int, ...] = (down_far, up_far, shared)
         self.number = number
         self.nonce = int.from_bytes(os.urandom(8), "little")
         view = memoryview(self.mapping)
@@ -214,36 +228,24 @@ class Link:
 
     # -- recall --------------------------------------------------------------------------------------------------------------
 
-    def forbid(self) -> int:
-        """Tell the worker to begin nothing more; return the last job it may still be running."""
-        last = max(self.cell[BEGUN], self.queue[0].seq if self.queue else 0)
-        self.cell[LIMIT] = last
+    def forbid(self, above: int) -> None:
+        """Tell the worker to begin nothing above this job; once told, the limit only ever goes down until it is lifted."""
+        self.cell[LIMIT] = min(above, self.cell[LIMIT])
         self.barred = True
-        return last
 
     def allow(self) -> None:
         """Let the worker begin whatever it is sent."""
         self.cell[LIMIT] = NEVER
         self.barred = False
 
-    def hand_back(self, accept: Callable[[int], bool]) -> list[Order]:
-        """Take out the queued orders whose numbers are accepted, in order."""
-        handed = [order for order in self.queue if accept(order.seq)]
+    def hand_back(self, seqs: Container[int]) -> list[Order]:
+        """Take out the queued orders with these numbers."""
+        handed = [order for order in self.queue if order.seq in seqs]
         if handed:
-            self.queue = deque(order for order in self.queue if not accept(order.seq))
+            self.queue = deque(order for order in self.queue if order.seq not in seqs)
             for order in handed:
                 self.load -= order.cost
         return handed
-
-    @property
-    def running(self) -> Order | None:
-        """The order whose body runs now, as far as the worker has marked it."""
-        begun = self.cell[BEGUN]
-        if begun > self.cell[REPORTED]:
-            for order in self.queue:
-                if order.seq == begun:
-                    return order
-        return None
 
     def close(self) -> None:
         """Give every descriptor and the mapping back."""

@@ -5,21 +5,20 @@ from __future__ import annotations
 import _socket
 import array
 import contextlib
-import errno
 import marshal
 import os
 import select
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final, NamedTuple
 
 from mpflow.errors import WorkersUnavailable
 from mpflow.pool import launch
 from mpflow.pool import supervisor as far
 from mpflow.pool.link import Link, Order
 from mpflow.worker import protocol
-from mpflow.worker.protocol import BEGUN, NEVER, REPORTED, START
+from mpflow.worker.protocol import BEGUN, REPORTED, START
 
 BUDGET_NS: Final = 1_000_000
 """Measured work to keep queued at one worker; a job nobody has measured counts as all of it."""
@@ -35,6 +34,7 @@ _NEVER_S: Final = float("inf")
 _RECALL_NS: Final = 1_000_000
 """How long a body must have run before the jobs behind it are fetched back for an idle worker."""
 _GRACE_S: Final = 0.1
+_ENDINGS: Final = frozenset((protocol.WON, protocol.LOST, protocol.GARBLED))
 _STILLBORN: Final = 30
 """Deaths in a row, with no job begun in between, after which trying again is no use."""
 
@@ -239,7 +239,7 @@ class Pool:
 
     # -- talking to the supervisor -------------------------------------------------------------------------------------------
 
-    def _tell(self, message: tuple[object, ...], fds: tuple[int, ...] = (), link: Link | None = None) -> None:
+    def _tell(self, message: tuple[Any, ...], fds: tuple[int, ...] = (), link: Link | None = None) -> None:
         self._unsent.append((marshal.dumps(message), fds, link))
         self._push_control()
 
@@ -416,9 +416,10 @@ class Pool:
             for order in link.queue:
                 if order.job == job:
                     order.why = why
-                    self._recall(link)
+                    self._recall(link, link.cell[BEGUN])
                     if order in link.queue:
                         self._tell((far.KILL, link.number, order.seq, far.BY_REQUEST))
+                    self._dispatch()
                     return
 
     def _dispatch(self) -> None:
@@ -457,7 +458,7 @@ class Pool:
             else:
                 batch[1].append(order)
             link.taken += 1
-            if self._max_tasks and link.taken >= self._max_tasks or order.size > LARGE:
+            if (self._max_tasks and link.taken >= self._max_tasks) or order.size > LARGE:
                 links.remove(link)
         if batches:
             self._send_batches(list(batches.values()))
@@ -589,7 +590,7 @@ class Pool:
     def _dismiss(self, link: Link) -> None:
         """Let a worker whose pipe carries rubbish finish what it runs, and nothing more."""
         if not link.barred:
-            self._recall(link)
+            self._recall(link, link.cell[BEGUN])
         if link.cell[BEGUN] <= link.cell[REPORTED] or not link.queue:
             link.retiring = True
             self._tell((far.KILL, link.number, 0, far.BY_REQUEST))
@@ -602,26 +603,20 @@ class Pool:
         for link in self._links.values():
             if len(link.queue) > 1 and not link.barred and not link.retiring:
                 cell = link.cell
-                if cell[BEGUN] > cell[REPORTED] and now - cell[START] > _RECALL_NS or not link.was_up:
-                    self._recall(link)
+                if (cell[BEGUN] > cell[REPORTED] and now - cell[START] > _RECALL_NS) or not link.was_up:
+                    self._recall(link, max(cell[BEGUN], link.queue[0].seq))
 
-    def _recall(self, link: Link) -> None:
-        """Fetch back what a worker has not begun."""
-        if link.barred or not link.queue:
-            return
+    def _recall(self, link: Link, above: int) -> None:
+        """Fetch back the jobs above this one that a worker has not begun."""
         self._recalls += 1
-        link.forbid()
+        link.forbid(above)
         # Long enough for its last mark to be seen here and for our limit to be seen there.
         time.sleep(0.00005)
         self._take(link, link.receive()[0])
-        if not link.queue:
-            link.allow()
-            return
-        last = max(link.cell[BEGUN], link.cell[protocol.LIMIT])
+        last = max(link.cell[BEGUN], above)
+        self._requeue(link.hand_back(range(last + 1, link.last_seq + 1)))
         if last >= link.last_seq:
             link.allow()
-            return
-        self._requeue(link.hand_back(lambda seq: seq > last))
 
     def _requeue(self, orders: Iterable[Order]) -> None:
         for order in sorted(orders, key=lambda order: order.seq, reverse=True):
@@ -634,7 +629,7 @@ class Pool:
         ready, costs = self._ready, self._costs
         for record in records:
             kind = record[0]
-            if kind == protocol.WON or kind == protocol.LOST or kind == protocol.GARBLED:
+            if kind in _ENDINGS:
                 order = link.settle(record[1])
                 if order is None:
                     continue
@@ -645,9 +640,8 @@ class Pool:
                 self._mean_ns = (self._mean_ns * 7 + taken) >> 3
                 ready.append((order, record))
             elif kind == protocol.DROPPED:
-                first, last = record[1], record[2]
-                self._requeue(link.hand_back(lambda seq, first=first, last=last: first <= seq <= last))
-                if last >= link.last_seq and not link.condemned:
+                self._requeue(link.hand_back(record[1]))
+                if record[1][-1] >= link.last_seq and not link.condemned:
                     link.allow()
             elif kind == protocol.UP:
                 link.was_up = True

@@ -7,7 +7,6 @@ coordinator asks for workers and sets limits, and hears of each death once the d
 
 from __future__ import annotations
 
-import _signal
 import _socket
 import array
 import contextlib
@@ -16,12 +15,12 @@ import marshal
 import mmap
 import os
 import select
+import signal
 import time
 from collections.abc import Callable, Iterable
 from types import ModuleType
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
 
-from mpflow.worker import protocol
 from mpflow.worker.protocol import BEGUN, MAPPING_SIZE, REPORTED, START
 
 # Messages on the control socket, one datagram each; the first element of a marshalled tuple.
@@ -68,7 +67,7 @@ def _prctl(option: int, value: int) -> bool:
     try:
         import ctypes
 
-        return ctypes.CDLL(None).prctl(option, value, 0, 0, 0) == 0
+        return bool(ctypes.CDLL(None).prctl(option, value, 0, 0, 0) == 0)
     except (ImportError, OSError, AttributeError):
         return False
 
@@ -114,8 +113,8 @@ class Supervisor:
         self._poll = select.poll()
         self._poll.register(control, select.POLLIN)
         self._wakeup, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        _signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
-        _signal.signal(_signal.SIGCHLD, _nothing)
+        signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, _nothing)
         self._poll.register(self._wakeup, select.POLLIN)
         self._pidfd = -1
         with contextlib.suppress(OSError, AttributeError):
@@ -158,7 +157,9 @@ class Supervisor:
     def _receive(self) -> None:
         while True:
             try:
-                data, ancillary, _, _ = self._socket.recvmsg(DATAGRAM, _socket.CMSG_SPACE(4 * array.array("i").itemsize))
+                data, ancillary, _, _ = self._socket.recvmsg(
+                    DATAGRAM, _socket.CMSG_SPACE(4 * array.array("i").itemsize)
+                )
             except BlockingIOError:
                 return
             except OSError:
@@ -183,7 +184,7 @@ class Supervisor:
             elif kind == MEMORY:
                 self._memory = message[1]
 
-    def _say(self, *message: object) -> None:
+    def _say(self, *message: Any) -> None:
         try:
             self._socket.setblocking(True)
             self._socket.send(marshal.dumps(message))
@@ -228,14 +229,14 @@ class Supervisor:
 
     def _become_worker(self, parent: int, down: int, up: int, nonce: int, mapping: mmap.mmap) -> NoReturn:
         try:
-            _signal.set_wakeup_fd(-1)
+            signal.set_wakeup_fd(-1)
             self._socket.close()
             for fd in (self._wakeup, self._wake, self._pidfd):
                 if fd >= 0:
                     os.close(fd)
             for child in self._children.values():
                 child.close()
-            _be_worker(parent, down, up, nonce, memoryview(mapping), self._own_main)
+            _be_worker(parent, down, up, nonce=nonce, mapping=memoryview(mapping), own_main=self._own_main)
         finally:
             os._exit(71)
 
@@ -258,30 +259,32 @@ class Supervisor:
                 continue
             # A job that waits in its worker's queue cannot be over its limit sooner than that from now.
             due = cell[START] + limit if cell[BEGUN] == seq else now + limit
-            if due <= now:
-                self._kill_if(child, seq, BY_TIME, limit)
-            if number in self._children and child.why is None and cell[REPORTED] < seq:
+            if due <= now and self._kill_if(child, seq, BY_TIME, limit):
+                continue
+            if cell[REPORTED] < seq:
                 heapq.heappush(self._deadlines, (max(due, now + 500_000), number, seq, limit))
 
     def _kill_if(self, child: _Child, seq: int, why: str, limit: int = 0) -> bool:
-        """Stop, look, kill: so that no kill meant for one job meets the next."""
+        """Stop, look, kill: so that no kill meant for one job meets the next. True if the worker is dead or dying."""
         if seq and not self._stop(child):
-            return False
+            return True
         cell = child.cell
-        if seq and (cell[BEGUN] != seq or cell[REPORTED] >= seq or (limit and cell[START] + limit > time.monotonic_ns())):
-            os.kill(child.pid, _signal.SIGCONT)
+        if seq and (
+            cell[BEGUN] != seq or cell[REPORTED] >= seq or (limit and cell[START] + limit > time.monotonic_ns())
+        ):
+            os.kill(child.pid, signal.SIGCONT)
             return False
         # The reason that came first is the one: the end of its pipe may be noticed before its death is told.
         child.why = child.why or why
         with contextlib.suppress(ProcessLookupError):
-            os.kill(child.pid, _signal.SIGKILL)
+            os.kill(child.pid, signal.SIGKILL)
         return True
 
     def _stop(self, child: _Child) -> bool:
         """Bring a worker to a halt; False where it has died."""
         give_up = time.monotonic() + 0.2
         try:
-            os.kill(child.pid, _signal.SIGSTOP)
+            os.kill(child.pid, signal.SIGSTOP)
             while True:
                 pid, status = os.waitpid(child.pid, os.WUNTRACED | os.WNOHANG)
                 if pid or time.monotonic() > give_up:
@@ -308,7 +311,7 @@ class Supervisor:
             if used > self._memory and child.why is None:
                 child.why = BY_MEMORY
                 with contextlib.suppress(ProcessLookupError):
-                    os.kill(child.pid, _signal.SIGKILL)
+                    os.kill(child.pid, signal.SIGKILL)
 
     def _resident(self, child: _Child) -> int:
         try:
@@ -366,7 +369,7 @@ class Supervisor:
                     spared += 1
                     continue
                 with contextlib.suppress(ProcessLookupError, PermissionError):
-                    os.kill(pid, _signal.SIGKILL)
+                    os.kill(pid, signal.SIGKILL)
             for _ in range(50):
                 left = len(orphans)
                 for pid in orphans:
@@ -386,7 +389,7 @@ class Supervisor:
         """Kill everything and leave."""
         for child in self._children.values():
             with contextlib.suppress(ProcessLookupError):
-                os.kill(child.pid, _signal.SIGKILL)
+                os.kill(child.pid, signal.SIGKILL)
         for child in self._children.values():
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(child.pid, 0)
@@ -459,15 +462,15 @@ def is_tracker(pid: int) -> bool:
 
 
 def _be_worker(
-    parent: int, down: int, up: int, nonce: int, mapping: memoryview, own_main: ModuleType | None
+    parent: int, down: int, up: int, *, nonce: int, mapping: memoryview, own_main: ModuleType | None
 ) -> NoReturn:
     """Turn this process into a worker: its signals, its place in the process tree, its descriptors."""
-    for number in (_signal.SIGCHLD, _signal.SIGTERM, _signal.SIGHUP, _signal.SIGQUIT):
-        _signal.signal(number, _signal.SIG_DFL)
-    _signal.signal(_signal.SIGINT, _signal.SIG_IGN)
+    for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     # A body that kills its own process group must not meet the others in it.
     os.setpgid(0, 0)
-    _prctl(_PR_SET_PDEATHSIG, _signal.SIGKILL)
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
     if os.getppid() != parent:
         os._exit(0)
@@ -493,8 +496,8 @@ def main(
     with contextlib.suppress(OSError):
         os.setsid()
     _close_inherited(control)
-    for number in (_signal.SIGINT, _signal.SIGTERM, _signal.SIGHUP, _signal.SIGQUIT):
-        _signal.signal(number, _signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_IGN)
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
     import mpflow.worker.main  # noqa: F401  (what every worker needs, loaded once)
 
@@ -523,6 +526,6 @@ def worker_from_exec(down: int, up: int, shared: int, nonce: int, parent: int) -
     _seal(shared)
     os.close(shared)
     try:
-        _be_worker(parent, down, up, nonce, memoryview(mapping), None)
+        _be_worker(parent, down, up, nonce=nonce, mapping=memoryview(mapping), own_main=None)
     finally:
         os._exit(71)

@@ -9,7 +9,10 @@ from __future__ import annotations
 import io
 import pickle
 import sys
-from collections.abc import Iterable
+from collections import ChainMap
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.machinery import PathFinder
 from types import ModuleType
 from typing import Any, Final
 
@@ -26,45 +29,68 @@ PROTOCOL: Final = 5
 _GLOBAL: Final = b"\x93"
 """STACK_GLOBAL, without which a protocol 5 pickle names no class or function."""
 
-
-def names_nothing(data: bytes) -> bool:
-    """Whether a pickle is surely plain data: no class or function is named in it."""
-    return _GLOBAL not in data
+Encoder = Callable[[object, str], bytes]
+"""Pickles a value; raises PayloadError, which begins with the given words."""
 
 
-def encode(value: object, *, what: str) -> bytes:
-    """Pickle a value of the main process for a worker.
+def encode(value: object, what: str) -> bytes:
+    """Pickle a value of the main process for workers that started from nothing.
 
     Raises PayloadError, which begins with `what`, if neither pickle nor cloudpickle can.
     """
     try:
         data = _dumps(value, PROTOCOL)
     # Pickling runs the user's __reduce__ and __getstate__.
-    except Exception:
-        return by_value(value, what=what)
+    except Exception:  # noqa: BLE001
+        return _by_value(value, what)
     if _GLOBAL in data and not all(map(_travels, _modules_named(value))):
-        return by_value(value, what=what)
+        return _by_value(value, what)
     return data
 
 
-def by_value(value: object, *, what: str) -> bytes:
-    """Pickle with cloudpickle: functions and classes of modules that workers cannot import go along."""
-    import cloudpickle
+def encode_for_copies(value: object, what: str) -> bytes:
+    """Pickle a value for workers that are copies of this process, which have its `__main__` and every other module."""
+    try:
+        return _dumps(value, PROTOCOL)
+    # Pickling runs the user's __reduce__ and __getstate__.
+    except Exception:  # noqa: BLE001
+        return _by_value(value, what)
 
-    with _by_value_modules(value) as unknown:
+
+def _by_value(value: object, what: str) -> bytes:
+    """Pickle with cloudpickle: functions and classes of modules that workers cannot import go along."""
+    with _sent_along():
         try:
-            data: bytes = cloudpickle.dumps(value, PROTOCOL)
+            return _cloud_dumps(value)
         # Pickling runs the user's __reduce__ and __getstate__; a deep structure recurses too far.
         except Exception as error:
-            raise PayloadError(refusal(value, error, what=what)) from error
-    del unknown
-    return data
+            raise PayloadError(f"{what} {refusal(value, error)}") from error
 
 
-def refusal(value: object, error: BaseException, *, what: str) -> str:
-    """Say that a value will not pickle, and what to do about it."""
+def _cloud_dumps(value: object) -> bytes:
+    import cloudpickle
+
+    class Pickler(cloudpickle.CloudPickler):  # type: ignore[misc]
+        """As cloudpickle's, but an open file does not turn into a copy of what is in it."""
+
+        dispatch_table = ChainMap({io.TextIOWrapper: _refuse_file}, cloudpickle.CloudPickler.dispatch_table)
+
+    file = _BytesIO()
+    Pickler(file, protocol=PROTOCOL).dump(value)
+    return file.getvalue()
+
+
+def _refuse_file(file: io.TextIOWrapper) -> Any:
+    for name in ("stdin", "stdout", "stderr"):
+        if file is getattr(sys, name, None):
+            return getattr, (sys, name)
+    raise TypeError(f"cannot pickle the open file {file.name!r}")
+
+
+def refusal(value: object, error: BaseException) -> str:
+    """Say that a value will not pickle, and what to do about it; goes on where a subject was named."""
     return (
-        f"{what} of type {type(value).__qualname__} cannot be pickled ({_words(error)}); "
+        f"of type {type(value).__qualname__} cannot be pickled ({_words(error)}); "
         "use plain data, a path, or something that is opened inside the task"
     )
 
@@ -74,7 +100,7 @@ def _words(error: BaseException) -> str:
     try:
         return f"{kind}: {error}"
     # str() of a user's exception runs the user's __str__.
-    except Exception:
+    except Exception:  # noqa: BLE001
         return kind
 
 
@@ -86,64 +112,55 @@ class _Spy(_Pickler):
         self.modules: set[str] = set()
 
     def reducer_override(self, value: Any) -> Any:
-        if isinstance(value, type) or callable(value):
-            name = getattr(value, "__module__", None)
-            if isinstance(name, str):
-                self.modules.add(name)
-        else:
-            self.modules.add(type(value).__module__)
+        named = value if isinstance(value, type) or callable(value) else type(value)
+        name = getattr(named, "__module__", None)
+        if isinstance(name, str):
+            self.modules.add(name)
         return NotImplemented
 
 
-def _modules_named(value: object) -> Iterable[str]:
+def _modules_named(value: object) -> set[str]:
     spy = _Spy()
     try:
         spy.dump(value)
     # It pickled a moment ago, but what runs is the user's code.
-    except Exception:
-        return ("__main__",)
+    except Exception:  # noqa: BLE001
+        return {"__main__"}
     return spy.modules
 
 
 _known: dict[str, tuple[ModuleType | None, bool]] = {}
+"""Answers of `_travels`, each good for as long as the module is the same."""
 
 
 def _travels(name: str) -> bool:
     """Whether a worker can import the module of this name and get the same one."""
-    if name == "builtins":
-        return True
     module = sys.modules.get(name)
     known = _known.get(name)
-    if known is not None and known[0] is module:
-        return known[1]
-    answer = _importable(name, module)
-    _known[name] = (module, answer)
-    return answer
+    if known is None or known[0] is not module:
+        known = _known[name] = (module, _importable(name, module))
+    return known[1]
 
 
 def _importable(name: str, module: ModuleType | None) -> bool:
     if name in ("__main__", "__mp_main__"):
         return False
-    if module is None:
+    if module is None or name in sys.builtin_module_names:
         return True
-    if name in sys.builtin_module_names or getattr(module, "__spec__", None) is None and not hasattr(module, "__file__"):
-        return name in sys.builtin_module_names
-    from importlib.machinery import PathFinder
-
-    top, _, rest = name.partition(".")
-    if rest:
-        # The parent decides where a submodule is looked for.
+    top, dot, _ = name.partition(".")
+    if dot:
+        # The package decides where its modules are looked for.
         return _travels(top)
+    file = getattr(module, "__file__", None)
     try:
-        spec = PathFinder.find_spec(top, None)
+        spec = PathFinder.find_spec(name, None)
     # A finder on the path may be anybody's.
-    except Exception:
+    except Exception:  # noqa: BLE001
         return True
     if spec is None:
-        # Frozen, or served by an import hook that site-packages installs in workers too; not a file that only we loaded.
+        # Not on the path: frozen, or served by a hook that site-packages installs in workers too; else only we loaded it.
         origin = getattr(module.__spec__, "origin", None)
-        return origin in ("built-in", "frozen") or not getattr(module, "__file__", None)
-    file = getattr(module, "__file__", None)
+        return origin in ("built-in", "frozen") or "site-packages" in (file or "")
     return spec.origin is None or file is None or spec.origin == file or _same_file(spec.origin, file)
 
 
@@ -156,48 +173,36 @@ def _same_file(one: str, other: str) -> bool:
         return False
 
 
-class _by_value_modules:
+@contextmanager
+def _sent_along() -> Iterator[None]:
     """For the time of one pickling, tells cloudpickle which modules workers cannot import."""
+    import cloudpickle
 
-    def __init__(self, value: object) -> None:
-        self._value = value
-        self._added: list[ModuleType] = []
-
-    def __enter__(self) -> list[ModuleType]:
-        import cloudpickle
-
-        for name in _modules_reached(self._value):
-            module = sys.modules.get(name)
-            if module is None or name == "__main__" or _travels(name):
-                continue
+    added: list[ModuleType] = []
+    for name, module in list(sys.modules.items()):
+        if name != "__main__" and _suspect(name, module):
+            # A ValueError says that the user has registered it.
             try:
                 cloudpickle.register_pickle_by_value(module)
             except ValueError:
                 continue
-            self._added.append(module)
-        return self._added
-
-    def __exit__(self, *_: object) -> None:
-        import cloudpickle
-
-        for module in self._added:
+            added.append(module)
+    try:
+        yield
+    finally:
+        for module in added:
             cloudpickle.unregister_pickle_by_value(module)
 
 
-def _modules_reached(value: object) -> set[str]:
-    """The modules, loaded here, whose things a cloudpickle of this value might name and workers could not import."""
-    return {name for name in list(sys.modules) if name != "__main__" and _suspect(name)}
-
-
-def _suspect(name: str) -> bool:
-    module = sys.modules.get(name)
+def _suspect(name: str, module: ModuleType) -> bool:
+    """Whether a module is one that workers cannot import; quick for the many that they can."""
     known = _known.get(name)
-    if known is not None and known[0] is module:
-        return not known[1]
-    file = getattr(module, "__file__", None)
-    if not isinstance(file, str) or "." in name or file.startswith(sys.base_prefix) or "site-packages" in file:
-        return False
-    return not _travels(name)
+    if known is None or known[0] is not module:
+        file = getattr(module, "__file__", None)
+        if not isinstance(file, str) or "." in name or file.startswith(sys.base_prefix) or "site-packages" in file:
+            _known[name] = (module, name != "__mp_main__")
+        return not _travels(name)
+    return not known[1]
 
 
 class _Trial(_Unpickler):
@@ -227,16 +232,12 @@ def decode(data: bytes) -> object:
 def encode_result(value: object) -> tuple[bytes, tuple[str, ...] | None]:
     """Pickle what a body returned and prove that it loads again.
 
-    Returns the pickle and, unless it is plain data, the names in it. Raises whatever the user's
-    `__reduce__`, `__setstate__` and so on raise.
+    Returns the pickle and, unless it is plain data, the names of the classes and functions in it. Raises whatever the
+    user's `__reduce__`, `__setstate__` and so on raise.
     """
     try:
         data = _dumps(value, PROTOCOL)
     # Pickling runs the user's code; what pickle refuses cloudpickle may take.
-    except Exception:
-        import cloudpickle
-
-        data = cloudpickle.dumps(value, PROTOCOL)
-    if _GLOBAL not in data:
-        return data, None
-    return data, trial(data)
+    except Exception:  # noqa: BLE001
+        data = _cloud_dumps(value)
+    return data, None if _GLOBAL not in data else trial(data)

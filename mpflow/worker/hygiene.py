@@ -7,7 +7,7 @@ which both return.
 
 from __future__ import annotations
 
-import _signal
+import _signal  # type: ignore[import-not-found]  # the names without the enums of `signal`, which take ten times as long
 import _thread
 import contextlib
 import fcntl
@@ -25,7 +25,7 @@ from mpflow.worker.imports import after_import
 # Bound at import: a body may patch or remove the standard modules afterwards.
 _umask, _fchdir, _getcwd, _chdir = os.umask, os.fchdir, os.getcwd, os.chdir
 _pread, _fstat, _dup2, _open, _close, _urandom = os.pread, os.fstat, os.dup2, os.open, os.close, os.urandom
-_count = _thread._count
+_count = _thread._count  # noqa: SLF001 - how many threads there are, without threading's locks
 _getsignal, _set_signal, _sigmask, _set_wakeup_fd = (
     _signal.getsignal,
     _signal.signal,
@@ -81,6 +81,8 @@ class Hygiene:
         self._sid = _getsid(0)
         self._signals_touched = False
         self._chance_touched = False
+        self.untidy = False
+        """Whether the last `scrub` found something to put back."""
         after_import("signal", self._watch_signals)
         after_import("random", self._watch_random)
         after_import("numpy.random", self._watch_random)
@@ -105,7 +107,7 @@ class Hygiene:
         except OSError:
             # The directory has been removed, or is not readable; there is nothing to go back to.
             self._directory = -1
-        self._environ = dict(os.environ._data)  # type: ignore[attr-defined]
+        self._environ = dict(os.environ._data)  # type: ignore[attr-defined]  # noqa: SLF001 - compared as a whole
         self._path = list(sys.path)
         self._path_object = sys.path
         self._known_modules = dict(_modules)
@@ -120,7 +122,7 @@ class Hygiene:
             try:
                 stream.flush()
             # The stream may be the user's, closed, None, or on a full disk.
-            except BaseException:  # noqa: BLE001
+            except BaseException:  # noqa: BLE001, S112 - nor is there anyone to tell
                 continue
 
     def tidy(self) -> str | None:
@@ -131,7 +133,7 @@ class Hygiene:
                 _fchdir(self._directory)
             except OSError:
                 return _CLOSED
-        if os.environ._data != self._environ:  # type: ignore[attr-defined]
+        if os.environ._data != self._environ:  # type: ignore[attr-defined]  # noqa: SLF001 - compared as a whole
             self._restore_environ(os.environ)
         if sys.path is not self._path_object or sys.path != self._path:
             self._path_object[:] = self._path
@@ -212,9 +214,11 @@ class Hygiene:
         for timer in _TIMERS:
             if _getitimer(timer)[0]:
                 _setitimer(timer, 0)
+                self.untidy = True
         for number, handler in self._handlers:
             if handler is not None and _getsignal(number) != handler:
                 _set_signal(number, handler)
+                self.untidy = True
         _sigmask(_signal.SIG_SETMASK, self._mask_of_signals)
         _set_wakeup_fd(-1)
 
@@ -239,6 +243,7 @@ class Hygiene:
 
     def scrub(self) -> str | None:
         """Look at the rest; return why this process had better retire, if it had."""
+        self.untidy = False
         self._restore_signals()
         self._reseed()
         for fd, kept in enumerate(self._kept):
@@ -246,10 +251,13 @@ class Hygiene:
                 self._check_stream(fd, kept)
         self._restore_modules()
         if "faulthandler" in _modules:
+            # Nobody can tell whether its timer runs.
+            self.untidy = True
             with _suppress(AttributeError, TypeError):
                 _modules["faulthandler"].cancel_dump_traceback_later()
         for limit, wanted in self._limits:
             if _getrlimit(limit) != wanted:
+                self.untidy = True
                 try:
                     _setrlimit(limit, wanted)
                 except (OSError, ValueError):
@@ -262,12 +270,14 @@ class Hygiene:
 
     def _restore_modules(self) -> None:
         if not self._known_modules.keys() <= _modules.keys():
+            self.untidy = True
             for name, module in self._known_modules.items():
                 _modules.setdefault(name, module)
         for name, contents in self._contents.items():
             current = vars(self._known_modules[name])
             # Equality looks at identity first, which makes it the fastest way to see that nothing has changed.
             if current != contents:
+                self.untidy = True
                 current.update(contents)
                 self._contents[name] = dict(current)
 
@@ -285,11 +295,13 @@ class Hygiene:
         except OSError:
             same = False
         if not same:
+            self.untidy = True
             with _suppress(OSError):
                 _dup2(kept[0], fd)
         stream = self._streams[fd]
         if stream is None or not stream.closed:
             return
+        self.untidy = True
         opened: Any = os.fdopen(0, closefd=False) if fd == 0 else streams.open_stream(fd, stream)
         self._streams = (*self._streams[:fd], opened, *self._streams[fd + 1 :])
         sys.stdin, sys.stdout, sys.stderr = self._streams

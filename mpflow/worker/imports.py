@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from importlib.abc import Loader
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 from typing import Any
 
 
-class _Loader:
+class _Loader(Loader):
     """A module's own loader, and a word to us after it."""
 
     def __init__(self, loader: Any, then: Callable[[ModuleType], None]) -> None:

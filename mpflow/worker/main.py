@@ -66,6 +66,8 @@ class Worker:
         self._late_logs: list[bytes] = []
         self._logs = LogForwarder(self._log)
         self._scrubbed_at = 0
+        self._body = 0
+        self._tidy: set[int] = set()
 
     # -- the loop ------------------------------------------------------------------------------------------------------------
 
@@ -91,15 +93,16 @@ class Worker:
                 if kind == protocol.JOB:
                     self._perform(operation, position == last)
                 elif kind == protocol.TEACH:
-                    self._taught[operation[1]] = operation[2]  # type: ignore[index]
+                    self._taught[operation[1]] = operation[2]
                 elif kind == protocol.BEGIN_RUN:
                     self._begin_run(operation)
                 elif kind == protocol.FORGET:
-                    for known in cast("tuple[int, ...]", operation[1]):
+                    for known in operation[1]:
                         self._taught.pop(known, None)
                         self._opened.pop(known, None)
+                        self._tidy.discard(known)
             if self._dropped:
-                self._append((protocol.DROPPED, self._dropped[0], self._dropped[-1]))
+                self._append((protocol.DROPPED, tuple(self._dropped)))
                 self._dropped.clear()
             if self._unflushed:
                 self._ring_bell()
@@ -124,7 +127,7 @@ class Worker:
         self._unflushed = True
 
     def _put(self, record: tuple[object, ...]) -> None:
-        if not self._ring.append(_marshal(record, 2)):
+        if not self._ring.append(_marshal(cast(Any, record), 2)):
             self._send(protocol.frame(self._nonce, [record]))
 
     def _log(self, record: bytes) -> None:
@@ -154,15 +157,15 @@ class Worker:
 
     # -- runs ----------------------------------------------------------------------------------------------------------------
 
-    def _begin_run(self, operation: tuple[object, ...]) -> None:
-        _, run, settings, shared, fresh, copied = cast("tuple[int, int, bytes, bytes, bytes | None, bytes]", operation)
+    def _begin_run(self, operation: tuple[Any, ...]) -> None:
+        _, run, settings, shared, fresh, copied = operation
         self._run = run
         stage = "preparation for a run"
         try:
             self._install(_loads(settings))
-            self._shared = cast("dict[str, object]", _loads(shared))
+            self._shared = _loads(shared)
             self._fresh = fresh
-            self._copied = cast("dict[str, dict[str, object]]", _loads(copied))
+            self._copied = _loads(copied)
             initializer = _loads(settings)["initializer"]
             if initializer is not None:
                 stage = "initializer"
@@ -203,25 +206,49 @@ class Worker:
 
     # -- jobs ----------------------------------------------------------------------------------------------------------------
 
-    def _perform(self, operation: tuple[object, ...], last: bool) -> None:
-        _, seq, job, spec, index, run_count, inputs, extra = cast("tuple[int, int, int, Any, int, int, Any, bytes | None]", operation)
-        cell = self._cell
-        begun = _now()
-        cell[START] = begun
+    def _perform(self, operation: tuple[Any, ...], last: bool) -> None:
+        """Do one job, from its mark to a clean process."""
+        cell, seq = self._cell, operation[1]
+        cell[START] = begun = _now()
         cell[BEGUN] = seq
         if seq > cell[LIMIT]:
             cell[BEGUN] = cell[REPORTED]
             self._dropped.append(seq)
             return
-        record: tuple[object, ...]
+        record = self._attempt(operation, begun)
+        # The time limit does not apply from here on: the body has ended.
+        cell[START] = NEVER
+        self._append(record)
+        cell[REPORTED] = seq
+        del record
+        now = _now()
+        if last or now - self._flushed_at > FLUSH_NS:
+            self._ring_bell()
+        why = self._hygiene.tidy()
+        if why is None and (self._body not in self._tidy or now - self._scrubbed_at > SCRUB_NS):
+            self._scrubbed_at = now
+            why = self._hygiene.scrub()
+            if self._hygiene.untidy:
+                self._tidy.discard(self._body)
+            else:
+                self._tidy.add(self._body)
+        if why is not None:
+            self._retire(why)
+        if self._remaining > 0:
+            self._remaining -= 1
+            if not self._remaining:
+                self._retire("it has done max_tasks_per_worker tasks")
+
+    def _attempt(self, operation: tuple[Any, ...], begun: int) -> tuple[object, ...]:
+        """Open a job, let its body run, and put its outcome into a record."""
+        _, seq, job, spec, index, run_count, inputs, extra = operation
+        echo = (seq, job, self._run, index, run_count)
         try:
-            if type(spec) is int:
-                spec = self._node(spec)
-            body, constants, name, slug, tags, log_stdout = spec
+            body, constants, name, slug, tags, log_stdout = self._taught[spec] if type(spec) is int else spec
+            self._body = body
             run = self._opened.get(body)
-            first = run is None
             if run is None:
-                run = self._open(body)
+                run = self._opened[body] = _loads(self._taught[body])
             values = {} if constants is None else _loads(constants)
             for key, value in inputs:
                 values[key] = _loads(value) if type(value) is bytes else [_loads(part) for part in value]
@@ -235,65 +262,33 @@ class Worker:
                 extra=None if extra is None else _loads(extra),
             )
         # Unpickling runs the user's code: imports, __setstate__, constructors.
-        except BaseException as error:
-            first = True
-            kind, text, trace = _tell(error)
+        except BaseException as error:  # noqa: BLE001
             self._check_pid()
-            record = (protocol.GARBLED, seq, job, self._run, index, run_count, begun, 0, None, kind, text, trace)
-        else:
-            if log_stdout:
-                from mpflow.worker.prints import printing_to_log
+            return (protocol.GARBLED, *echo, begun, 0, None, *_tell(error))
+        if log_stdout:
+            from mpflow.worker.prints import printing_to_log
 
-                run = printing_to_log(run)
-            cell[START] = begun = _now()
-            state = perform(run, values, context)
-            taken = _now() - begun
+            run = printing_to_log(run)
+        self._cell[START] = begun = _now()
+        state = perform(run, values, context)
+        taken = _now() - begun
+        self._check_pid()
+        self._hygiene.flush()
+        if type(state) is not Success or state.message != RETURNED or isinstance(state.result, Signal):
+            return (protocol.LOST, *echo, begun, taken, *_failure(state))
+        try:
+            return (protocol.WON, *echo, begun, taken, *encode_result(state.result))
+        # Pickling and the loading on trial run the user's code.
+        except BaseException as error:  # noqa: BLE001
             self._check_pid()
-            self._hygiene.flush()
-            if type(state) is Success and state.message == RETURNED and not isinstance(state.result, Signal):
-                try:
-                    data, names = encode_result(state.result)
-                    record = (protocol.WON, seq, job, self._run, index, run_count, begun, taken, data, names)
-                # Pickling and the loading on trial run the user's code.
-                except BaseException as error:
-                    self._check_pid()
-                    text = refusal(state.result, error, what="its result")
-                    record = (protocol.LOST, seq, job, self._run, index, run_count, begun, taken, None, "PayloadError", text, _tell(error)[2])
-            else:
-                record = (protocol.LOST, seq, job, self._run, index, run_count, begun, taken, *_failure(state))
-                self._check_pid()
-            state = context = values = run = None  # type: ignore[assignment]
-        # From here on the time limit does not apply: a kill now would be a kill while nothing of the user's runs.
-        cell[START] = NEVER
-        self._append(record)
-        cell[REPORTED] = seq
-        record = ()
-        if last or _now() - self._flushed_at > FLUSH_NS:
-            self._ring_bell()
-        why = self._hygiene.tidy()
-        if why is None and (first or begun - self._scrubbed_at > SCRUB_NS):
-            self._scrubbed_at = begun
-            why = self._hygiene.scrub()
-        if why is not None:
-            self._retire(why)
-        if self._remaining > 0:
-            self._remaining -= 1
-            if not self._remaining:
-                self._retire("it has done max_tasks_per_worker tasks")
+            text = "its result " + refusal(state.result, error)
+            return (protocol.LOST, *echo, begun, taken, None, "PayloadError", text, _tell(error)[2])
 
     def _check_pid(self) -> None:
         # A body forked and its child came back: this is not a worker, and shares memory with one.
         if _getpid() != self._pid:
             self._hygiene.flush()
             _exit(0)
-
-    def _node(self, known: int) -> tuple[Any, ...]:
-        return cast("tuple[Any, ...]", self._taught[known])
-
-    def _open(self, body: int) -> Callable[..., object]:
-        run = cast("Callable[..., object]", _loads(self._taught[body]))
-        self._opened[body] = run
-        return run
 
     def _base(self) -> dict[str, object]:
         base = self._shared
@@ -316,7 +311,7 @@ def _tell(error: BaseException) -> tuple[str, str, str]:
     try:
         text = str(error)
     # str() of a user's exception runs the user's __str__.
-    except BaseException:
+    except BaseException:  # noqa: BLE001
         text = "(its text cannot be shown: __str__ raised)"
     try:
         import traceback
@@ -325,7 +320,7 @@ def _tell(error: BaseException) -> tuple[str, str, str]:
         frames = error.__traceback__.tb_next if error.__traceback__ is not None else None
         trace = "".join(traceback.format_exception(type(error), error, frames or error.__traceback__))
     # Formatting shows attributes and notes that are the user's.
-    except BaseException as trouble:
+    except BaseException as trouble:  # noqa: BLE001
         trace = f"{kind}: {text}\n(no traceback: {type(trouble).__name__})\n"
     return _plain(kind), _plain(text), _plain(trace)
 
@@ -353,11 +348,11 @@ def _failure(state: State) -> tuple[bytes | None, str, str, str]:
         data, _ = encode_result(carried)
         return data, kind, text, trace
     # Pickling and the loading on trial run the user's code.
-    except BaseException as error:
+    except BaseException as error:  # noqa: BLE001
         if kind:
             return None, kind, text, trace
         _, _, trace = _tell(error)
-        return None, "PayloadError", refusal(result, error, what="the result in its signal"), trace
+        return None, "PayloadError", "the result in its signal " + refusal(result, error), trace
 
 
 def begin(*, down: int, up: int, nonce: int, mapping: memoryview, own_main: ModuleType | None) -> NoReturn:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import marshal
 import struct
-from typing import Final
+from typing import Any, Final
 from zlib import crc32
 
 MAGIC: Final = b"\xf5mpflow\n"
@@ -64,7 +64,7 @@ LOST: Final = 12
 GARBLED: Final = 17
 """As LOST, for a job whose body or inputs could not be unpickled."""
 DROPPED: Final = 13
-"""(DROPPED, first, last): jobs handed back unbegun."""
+"""(DROPPED, numbers): jobs handed back unbegun, in order."""
 RETIRING: Final = 14
 """(RETIRING, why): the process leaves by itself; what it has not begun is handed back."""
 BROKEN: Final = 15
@@ -76,7 +76,7 @@ _header = struct.Struct("<8sQII")
 HEADER_SIZE: Final = _header.size
 
 
-def frame(nonce: int, operations: list[tuple[object, ...]]) -> bytes:
+def frame(nonce: int, operations: list[tuple[Any, ...]]) -> bytes:
     """Encode a batch of operations."""
     # Version 2 writes no back-references, which costs half the time for the same small tuples.
     body = marshal.dumps(operations, 2)
@@ -99,7 +99,7 @@ class FrameReader:
         self.garbled = False
         """Whether anything has come that the other side did not send."""
 
-    def feed(self, data: bytes) -> list[tuple[object, ...]]:
+    def feed(self, data: bytes) -> list[tuple[Any, ...]]:
         """Take what was read; return the operations of all frames that are now complete."""
         if self._have:
             self._pieces.append(data)
@@ -109,7 +109,7 @@ class FrameReader:
             data = b"".join(self._pieces)
             self._pieces = []
             self._have = 0
-        operations: list[tuple[object, ...]] = []
+        operations: list[tuple[Any, ...]] = []
         at, end = 0, len(data)
         while end - at >= HEADER_SIZE:
             magic, nonce, length, checksum = _header.unpack_from(data, at)
@@ -136,7 +136,7 @@ class FrameReader:
         if len(first) < HEADER_SIZE:
             self._pieces = [first := b"".join(self._pieces)]
         magic, nonce, length, _ = _header.unpack_from(first)
-        return magic != MAGIC or nonce != self._nonce or self._have >= HEADER_SIZE + length
+        return bool(magic != MAGIC or nonce != self._nonce or self._have >= HEADER_SIZE + length)
 
     def _resume(self, data: bytes, at: int) -> int:
         """Skip rubbish: return where the next frame begins, or may begin with what is still to come."""
@@ -193,12 +193,12 @@ class RingReader:
         """How far the worker has written, as far as can be seen now."""
         return self._words[WRITTEN]
 
-    def take(self, until: int) -> list[tuple[object, ...]]:
+    def take(self, until: int) -> list[tuple[Any, ...]]:
         """Return the records up to a position that `written` gave earlier."""
         at = self._at
         if at >= until:
             return []
-        records: list[tuple[object, ...]] = []
+        records: list[tuple[Any, ...]] = []
         view, words, loads = self._bytes, self._words, marshal.loads
         while at < until:
             place = at % RING_SIZE

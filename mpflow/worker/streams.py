@@ -11,9 +11,9 @@ from typing import Any, TextIO
 class _Raw(io.FileIO):
     """A descriptor that swallows what nobody is left to read."""
 
-    def write(self, data: Any) -> int | None:
+    def write(self, data: Any) -> int:
         try:
-            return super().write(data)
+            return super().write(data) or 0
         except BrokenPipeError:
             return len(memoryview(data).cast("B"))
 
@@ -33,7 +33,7 @@ def open_stream(fd: int, like: TextIO | None) -> TextIO:
 
 def install() -> None:
     """Give this process an empty standard input and tolerant outputs."""
-    sys.stdout = sys.__stdout__ = open_stream(1, sys.stdout)  # type: ignore[misc]
-    sys.stderr = sys.__stderr__ = open_stream(2, sys.stderr)  # type: ignore[misc]
+    sys.stdout = sys.__stdout__ = open_stream(1, sys.stdout)  # type: ignore[misc, assignment]
+    sys.stderr = sys.__stderr__ = open_stream(2, sys.stderr)  # type: ignore[misc, assignment]
     if sys.stdin is None or sys.stdin.closed:
         sys.stdin = sys.__stdin__ = os.fdopen(0, closefd=False)  # type: ignore[misc]
