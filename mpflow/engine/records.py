@@ -5,7 +5,7 @@ from __future__ import annotations
 from mpflow.engine.messages import AttemptInfo, Hooks
 from mpflow.engine.plan import Unit
 from mpflow.engine.state import Mapped, Pending, Running, State
-from mpflow.engine.units import DROPPED, RUNNING, SUCCEEDED, Units
+from mpflow.engine.units import RUNNING, SUCCEEDED, Units
 
 __all__ = ["Records"]
 
@@ -19,8 +19,7 @@ class Records:
 
     def record(self, uid: int) -> object:
         """Return the unit's state as it was put down: a State, a packed success, or None for Pending."""
-        record = self._units.records[uid]
-        return self.state(uid) if record is DROPPED else record
+        return self._units.records[uid]
 
     def state(self, uid: int) -> State:
         """Build the unit's state; a packed success is unpacked anew each time."""
@@ -30,7 +29,7 @@ class Records:
                 return self._with_children(uid, record)
             return record
         if phase == SUCCEEDED:
-            return self._hooks.unpack(uid, None if record is DROPPED else record)
+            return self._hooks.unpack(uid, record)
         return Running() if phase == RUNNING else Pending()
 
     def _with_children(self, node: int, record: Mapped) -> Mapped:

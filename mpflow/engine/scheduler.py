@@ -54,7 +54,6 @@ from mpflow.engine.plan import Plan, TaskSpec
 from mpflow.engine.records import Records
 from mpflow.engine.state import Failed, Looped, Mapped, Pending, Resume, Running, State, Success
 from mpflow.engine.units import (
-    DROPPED,
     FAILED,
     MAPPED,
     MEASURING,
@@ -153,12 +152,15 @@ class Scheduler(Records):
         """How many attempts are out, those that the coordinator runs itself included."""
         return self._departures.out
 
-    def drop(self, uid: int) -> None:
-        """Forget the result of a unit that succeeded."""
-        records = self._units.records
-        if self._units.phases[uid] == SUCCEEDED:
-            record = records[uid]
-            records[uid] = record.replace(result=None) if isinstance(record, State) else DROPPED
+    def exchange(self, uid: int, record: object) -> None:
+        """Put another record in the place of a settled unit's, to let go of what the old one held; it must mean the same end.
+
+        Raises EngineBug for a unit that has not settled so.
+        """
+        phase = self._units.phases[uid]
+        if phase < SUCCEEDED or phase != (settled_as(record) if isinstance(record, State) else SUCCEEDED):
+            self._bug(f"the record of unit {uid}, in phase {phase}, was to be exchanged for {record!r}")
+        self._units.records[uid] = record
 
     # News.
 

@@ -15,7 +15,6 @@ from mpflow.engine.state import Failed, Looped, Mapped, Paused, Resume, Retrying
 from mpflow.triggers import Counts
 
 __all__ = [
-    "DROPPED",
     "ENDED",
     "FAILED",
     "MAPPED",
@@ -51,10 +50,6 @@ SKIPPED = 8
 FAILED = 9
 ENDED = 10
 """Finished, neither a success nor a failure."""
-
-
-DROPPED = object()
-"""The record of a success whose result has been forgotten."""
 
 
 def settled_as(state: State) -> int:

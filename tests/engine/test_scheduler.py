@@ -208,15 +208,16 @@ def test_packed_outcomes_are_kept_as_they_are_and_unpacked_for_whoever_looks() -
     assert run.scheduler.state(0) is not run.scheduler.state(0)
 
 
-def test_a_dropped_result_is_gone_but_the_success_stays() -> None:
-    run = Run(spec("a"), spec("b")).begin().end({0: b"bytes", 1: Success("kept", result=5)})
-    run.scheduler.drop(0)
-    run.scheduler.drop(1)
-    assert run.kinds() == ["Success", "Success"]
-    assert run.scheduler.state(0).result is None
-    assert run.scheduler.state(1).result is None
-    assert run.scheduler.state(1).message == "kept"
+def test_a_record_may_be_exchanged_for_a_lighter_one_that_means_the_same() -> None:
+    run = Run(spec("a"), spec("b", 0)).begin()
+    run.end(0, b"a heavy result")
+    run.scheduler.exchange(0, b"")
+    assert run.scheduler.record(0) == b""
     run.scheduler.check()
+    with pytest.raises(EngineBug, match="exchanged"):
+        run.scheduler.exchange(0, Failed("not the same"))
+    with pytest.raises(EngineBug, match="exchanged"):
+        run.scheduler.exchange(1, b"")
 
 
 def test_an_empty_plan_finishes_at_once() -> None:
