@@ -99,9 +99,7 @@ def _execute(code: str, fds: Mapping[int, int], environ: Mapping[str, str]) -> i
     prologue = _CODE.format(path=path, home=[home], no_bytecode=sys.dont_write_bytecode)
     actions: list[Any] = [(os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0)]
     for stream in (1, 2):
-        try:
-            os.fstat(stream)
-        except OSError:
+        if not _is_open(stream):
             actions.append((os.POSIX_SPAWN_OPEN, stream, "/dev/null", os.O_WRONLY, 0))
     # By way of numbers that are neither source nor target, so that nothing is overwritten before it has been copied.
     between = (number for number in range(6, 64) if number not in fds)
@@ -117,6 +115,20 @@ def _execute(code: str, fds: Mapping[int, int], environ: Mapping[str, str]) -> i
         setsigmask=(),
         setsigdef=signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP},
     )
+
+
+def _is_open(stream: int) -> bool:
+    try:
+        return os.get_inheritable(stream)
+    except OSError:
+        return False
+
+
+def fill_standard_streams() -> None:
+    """Open /dev/null where standard input, output or error is closed, lest a pipe of ours takes its number."""
+    while (fd := os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)) <= 2:
+        pass
+    os.close(fd)
 
 
 def _fork(control: int, preload: Sequence[str]) -> int:

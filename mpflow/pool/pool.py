@@ -141,9 +141,11 @@ class Pool:
         self._supervisor = 0
         self._unsent: deque[tuple[bytes, tuple[int, ...], Link | None]] = deque()
         self._pid = os.getpid()
+        launch.fill_standard_streams()
         self._epoll = select.epoll()
-        self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._epoll.register(self._bell, select.EPOLLIN)
+        # A pipe and no eventfd: the interpreter writes a single byte when a signal comes (signal.set_wakeup_fd).
+        self._heard, self.bell = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._epoll.register(self._heard, select.EPOLLIN)
         try:
             self._start()
         except BaseException:
@@ -210,7 +212,8 @@ class Pool:
             if self._control is not None:
                 self._control.close()
             self._epoll.close()
-            os.close(self._bell)
+            os.close(self._heard)
+            os.close(self.bell)
 
     def _end_processes(self) -> None:
         if not self._supervisor:
@@ -534,8 +537,8 @@ class Pool:
                     elif link.push():
                         self._epoll.unregister(fd)
                         del self._by_fd[fd]
-                elif fd == self._bell:
-                    os.eventfd_read(self._bell)
+                elif fd == self._heard:
+                    os.read(self._heard, 4096)
                     woken = True
                 else:
                     self._hear(flags)
@@ -708,7 +711,9 @@ class Pool:
     def wake(self) -> None:
         """Make `wait` return; safe from any thread and from signal handlers."""
         if not self._closed:
-            os.eventfd_write(self._bell, 1)
+            # A full pipe has woken the waiting thread already.
+            with contextlib.suppress(BlockingIOError):
+                os.write(self.bell, b"\0")
 
 
 def _ending(status: int) -> str:
