@@ -15,8 +15,10 @@ from mpflow.errors import MpflowError
 
 if TYPE_CHECKING:
     from mpflow._flow import Flow
-    from mpflow.authoring.decorators import as_task, defaults_from_attrs, flatten, mapped, tags, task, unmapped
+    from mpflow.authoring.annotations import flatten, mapped, unmapped
+    from mpflow.authoring.decorators import defaults_from_attrs, tags, task
     from mpflow.authoring.edge import Edge
+    from mpflow.authoring.literals import as_task
     from mpflow.authoring.parameter import DateTimeParameter, Parameter
     from mpflow.authoring.task import Task
     from mpflow.runtime.debugging import raise_on_exception
@@ -35,13 +37,13 @@ _HOMES = {
     "Parameter": "mpflow.authoring.parameter",
     "Task": "mpflow.authoring.task",
     "apply_map": "mpflow.tasks.apply_map",
-    "as_task": "mpflow.authoring.decorators",
+    "as_task": "mpflow.authoring.literals",
     "case": "mpflow.tasks.control_flow",
     "defaults_from_attrs": "mpflow.authoring.decorators",
-    "flatten": "mpflow.authoring.decorators",
+    "flatten": "mpflow.authoring.annotations",
     "get_logger": "mpflow.runtime.logs",
     "ifelse": "mpflow.tasks.control_flow",
-    "mapped": "mpflow.authoring.decorators",
+    "mapped": "mpflow.authoring.annotations",
     "merge": "mpflow.tasks.control_flow",
     "pause_task": "mpflow.tasks.pause",
     "raise_on_exception": "mpflow.runtime.debugging",
@@ -49,7 +51,7 @@ _HOMES = {
     "switch": "mpflow.tasks.control_flow",
     "tags": "mpflow.authoring.decorators",
     "task": "mpflow.authoring.decorators",
-    "unmapped": "mpflow.authoring.decorators",
+    "unmapped": "mpflow.authoring.annotations",
 }
 
 __all__ = [

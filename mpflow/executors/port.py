@@ -69,6 +69,12 @@ class Executor(Protocol):
 
     kills: bool
     """Whether it can stop a body that is running."""
+    in_caller_thread: bool
+    """Whether `wait` runs bodies itself, in the thread that called it."""
+
+    @property
+    def bell(self) -> int:
+        """While a run is open, a descriptor that ends a `wait` when a byte is written to it; -1 if there is none."""
 
     def open(self, bodies: Sequence[Body], context: Mapping[str, object]) -> int:
         """Make ready for one run and return how many attempts may be in flight.

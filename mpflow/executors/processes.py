@@ -65,6 +65,7 @@ class ProcessExecutor:
     """
 
     kills = True
+    in_caller_thread = False
 
     def __init__(
         self,
@@ -370,6 +371,11 @@ class ProcessExecutor:
         """Make `wait` return."""
         if self._pool is not None:
             self._pool.wake()
+
+    @property
+    def bell(self) -> int:
+        """A descriptor that ends a `wait` when a byte is written to it; -1 while there is no pool."""
+        return -1 if self._pool is None else self._pool.bell
 
     def close(self) -> None:
         """End the run; the workers too, unless they are kept for the next."""

@@ -20,6 +20,7 @@ class SyncExecutor:
 
     kills = False
     in_caller_thread = True
+    bell = -1
 
     def __init__(self) -> None:
         self._bodies: Sequence[Body] = ()

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import os
+import select
 import threading
+from collections import deque
 from collections.abc import Mapping, Sequence
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 from types import TracebackType
 
 from mpflow.engine.messages import AttemptsEnded, Event
@@ -14,13 +18,23 @@ from mpflow.executors.port import Body, Job
 
 
 class _Crew:
-    """The threads of one run and the two queues they work between."""
+    """The threads of one run, the queue they take from, and the deque they answer into.
+
+    The one who waits sleeps on a pipe rather than on a lock, for a signal can ring a pipe: a
+    Ctrl-C that comes just before a lock is waited for would go unheard.
+    """
 
     def __init__(self, bodies: Sequence[Body], base: Mapping[str, object], size: int) -> None:
         self._bodies, self._base, self._size = bodies, base, size
         self._todo: SimpleQueue[Job | None] = SimpleQueue()
-        self._done: SimpleQueue[AttemptsEnded | None] = SimpleQueue()
+        self._done: deque[AttemptsEnded] = deque()
         self._threads: list[threading.Thread] = []
+        self._heard, self.bell = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._poll = select.poll()
+        self._poll.register(self._heard, select.POLLIN)
+        self._gone = False
+        self._lock = threading.Lock()
+        """Held while a thread rings, so that nobody rings a descriptor that is closed."""
 
     def put(self, job: Job) -> None:
         if len(self._threads) < self._size:
@@ -33,27 +47,36 @@ class _Crew:
     def _work(self) -> None:
         while (job := self._todo.get()) is not None:
             state = attempt(self._bodies[job.node], job, self._base)
-            self._done.put(AttemptsEnded((job.unit,), (job.attempt,), (state,)))
+            self._done.append(AttemptsEnded((job.unit,), (job.attempt,), (state,)))
             # Not to hold a result or an input until the next job comes.
             del job, state
+            with self._lock:
+                if self._gone:
+                    return
+                self.ring()
 
-    def wake(self) -> None:
-        self._done.put(None)
+    def ring(self) -> None:
+        # A full pipe has woken whoever waits already.
+        with contextlib.suppress(BlockingIOError):
+            os.write(self.bell, b"\0")
 
     def take(self, timeout: float | None) -> list[Event]:
+        if not self._done:
+            self._poll.poll(None if timeout is None else math.ceil(timeout * 1000))
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._heard, 4096)
         events: list[Event] = []
-        try:
-            item = self._done.get(timeout=timeout)
-            while True:
-                if item is not None:
-                    events.append(item)
-                item = self._done.get_nowait()
-        except Empty:
-            return events
+        while self._done:
+            events.append(self._done.popleft())
+        return events
 
     def dismiss(self) -> None:
         for _ in self._threads:
             self._todo.put(None)
+        with self._lock:
+            self._gone = True
+            os.close(self.bell)
+            os.close(self._heard)
 
 
 class ThreadExecutor:
@@ -65,6 +88,7 @@ class ThreadExecutor:
     """
 
     kills = False
+    in_caller_thread = False
 
     def __init__(self, max_workers: int | None = None) -> None:
         if max_workers is not None and (not isinstance(max_workers, int) or max_workers < 1):
@@ -114,7 +138,12 @@ class ThreadExecutor:
     def wake(self) -> None:
         """Make `wait` return."""
         if self._crew is not None:
-            self._crew.wake()
+            self._crew.ring()
+
+    @property
+    def bell(self) -> int:
+        """A descriptor that ends a `wait` when a byte is written to it; -1 while no run is open."""
+        return -1 if self._crew is None else self._crew.bell
 
     def close(self) -> None:
         """Send the threads home; one whose body goes on leaves when it ends."""

@@ -105,7 +105,7 @@ class Coordinator:
         interrupts = self._interrupts
         if interrupts.count:
             timeout = self._stopping(now, timeout)
-        if getattr(self._executor, "in_caller_thread", False):
+        if self._executor.in_caller_thread:
             interrupts.foreign += 1
             try:
                 events = self._executor.wait(timeout)

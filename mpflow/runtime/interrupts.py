@@ -18,8 +18,8 @@ class Interrupts:
 
     def __init__(self, wake: Callable[[], None]) -> None:
         self._wake = wake
-        self._before: object = None
         self._installed = False
+        self._bell = self._bell_before = -1
         self.count = 0
         """How many times Ctrl-C has been pressed."""
         self.foreign = 0
@@ -31,13 +31,23 @@ class Interrupts:
             raise KeyboardInterrupt
         self._wake()
 
+    def rings(self, bell: int) -> None:
+        """Take a descriptor that ends the executor's wait when a byte is written to it; before `with`.
+
+        The handler alone would not do: the interpreter calls it only when the wait has ended, and
+        a signal that comes just before the wait begins does not end it.
+        """
+        self._bell = bell
+
     def __enter__(self) -> Interrupts:  # noqa: PYI034 - Self needs 3.11
         if (
             threading.current_thread() is threading.main_thread()
             and signal.getsignal(signal.SIGINT) is signal.default_int_handler
         ):
-            self._before = signal.signal(signal.SIGINT, self._note)
+            signal.signal(signal.SIGINT, self._note)
             self._installed = True
+            if self._bell >= 0:
+                self._bell_before = signal.set_wakeup_fd(self._bell, warn_on_full_buffer=False)
         return self
 
     def __exit__(
@@ -45,4 +55,6 @@ class Interrupts:
     ) -> None:
         if self._installed:
             self._installed = False
+            if self._bell >= 0:
+                signal.set_wakeup_fd(self._bell_before)
             signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -121,6 +121,7 @@ def _drive(compiled: Compiled, options: RunOptions, base: dict[str, object], clo
     with contextlib.ExitStack() as stack:
         stack.callback(executor.close)
         slots = executor.open(bodies, base)
+        interrupts.rings(executor.bell)
         stack.enter_context(interrupts)
         coordinator = Coordinator(
             plan=plan,

@@ -133,7 +133,7 @@ def test_flow_keys_of_the_context(executor: Executor) -> None:
 
     with Flow("keys") as flow:
         a = look()
-        Parameter("p", default=3)
+        flow.add_task(Parameter("p", default=3))
     date = datetime(2024, 2, 28, tzinfo=timezone.utc)
     result = flow.run(executor=executor, context={"date": date}, flow_run_name="mine").result[a].result
     assert result["today"] == "2024-02-28"
