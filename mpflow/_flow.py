@@ -118,7 +118,7 @@ class Flow(Graph):
         )
 
 
-def _checked(handlers: Iterable[StateHandler] | None) -> list[StateHandler]:
+def _checked(handlers: object) -> list[StateHandler]:
     if handlers is None:
         return []
     if isinstance(handlers, str) or not isinstance(handlers, Iterable):

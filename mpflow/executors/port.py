@@ -55,7 +55,7 @@ class Job(NamedTuple):
     attempt: int
     node: int
     """Position of its `Body` among those the executor was opened with."""
-    index: int
+    index: int  # type: ignore[assignment]  # the word of the language, and nobody looks for a job's elements
     """Map index; -1 where the node is not mapped."""
     run_count: int
     inputs: Sequence[Input] = ()

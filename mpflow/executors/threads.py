@@ -91,7 +91,7 @@ class ThreadExecutor:
     in_caller_thread = False
 
     def __init__(self, max_workers: int | None = None) -> None:
-        if max_workers is not None and (not isinstance(max_workers, int) or max_workers < 1):
+        if max_workers is not None and max_workers < 1:
             raise ValueError(f"max_workers is {max_workers!r}; it must be a whole number of at least 1")
         self.max_workers = max_workers or min(32, (os.cpu_count() or 1) + 4)
         self._crew: _Crew | None = None

@@ -28,7 +28,7 @@ def ask_handlers(
     for handler in handlers:
         # The handler is the user's code.
         try:
-            answer = handler(owner, old, new)
+            answer: object = handler(owner, old, new)
         except Signal as signal:
             answer = signal.state
         except Exception as error:

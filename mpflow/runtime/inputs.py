@@ -57,7 +57,7 @@ class Inputs:
         return _pair(self._scheduler.record(node))
 
     def _opened(self, link: Link) -> Any:
-        value = self._elements.get(link)
+        value: Any = self._elements.get(link)
         if value is None:
             value = live(*self._whole(link.upstream))
             if link.flattened:

@@ -109,11 +109,13 @@ def _handlers(handlers: Iterable[StateHandler] | None) -> Sequence[StateHandler]
     return found
 
 
-def _limits(limits: Mapping[str, float]) -> Mapping[str, float]:
+def _limits(limits: Mapping[str, object]) -> Mapping[str, float]:
+    found: dict[str, float] = {}
     for name, limit in limits.items():
         if isinstance(limit, bool) or not isinstance(limit, (int, float)) or limit <= 0:
             raise ValueError(f"limits[{name!r}] is {limit!r}; it must be a number above 0")
-    return dict(limits)
+        found[name] = limit
+    return found
 
 
 def _workers(text: str | None) -> int | None:
