@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
-from typing import Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from mpflow._context import context
 from mpflow.authoring.annotations import EdgeAnnotation, flatten, mapped, unmapped
@@ -13,6 +13,11 @@ from mpflow.authoring.function_task import FunctionTask
 from mpflow.authoring.literals import as_task
 from mpflow.authoring.options import OPTION_NAMES
 from mpflow.authoring.task import P, R
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from mpflow.authoring.keywords import TaskKeywords
 
 __all__ = [
     "EdgeAnnotation",
@@ -31,7 +36,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 @overload
 def task(fn: Callable[P, R], /) -> FunctionTask[P, R]: ...
 @overload
-def task(**options: Any) -> Callable[[Callable[P, R]], FunctionTask[P, R]]: ...
+def task(**options: Unpack[TaskKeywords]) -> Callable[[Callable[P, R]], FunctionTask[P, R]]: ...
 def task(fn: Any = None, /, **options: Any) -> Any:
     """Make a task from a function: `@task`, or `@task(max_retries=3, retry_delay=10)`.
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from mpflow._context import context
 from mpflow.authoring.annotations import EdgeAnnotation
 from mpflow.authoring.edge import Edge, check_key
+from mpflow.authoring.function_task import FunctionTask
 from mpflow.authoring.literals import Constant, as_task
 from mpflow.authoring.operators import operator_task
 from mpflow.authoring.parameter import Parameter
@@ -54,6 +55,8 @@ class Graph(Members):
         super().__init__(name)
         self.constants: defaultdict[AnyTask, dict[str, Any]] = defaultdict(dict)
         self._blocks: list[tuple[AbstractContextManager[Any], dict[AnyTask, None]]] = []
+        self._uncalled: list[tuple[AnyTask, Edge]] = []
+        """Tasks that came in as arguments without having been called, each with the edge it came by."""
         for task in tasks or ():
             self.add_task(task)
         self.set_reference_tasks(reference_tasks or ())
@@ -96,6 +99,20 @@ class Graph(Members):
                 UserWarning,
                 stacklevel=2,
             )
+        uncalled, self._uncalled = self._uncalled, []
+        for task, edge in uncalled:
+            lacking = self._unbound(task)
+            if lacking:
+                warnings.warn(
+                    f"task {task.name!r} was passed to {edge.downstream_task.name!r} without having been called, and nothing is "
+                    f"bound to its {', '.join(map(repr, lacking))}; call it, as in {task.name}(...), and pass what that returns",
+                    UserWarning,
+                    stacklevel=2,
+                )
+
+    def _unbound(self, task: AnyTask) -> list[str]:
+        bound = {edge.key for edge in self.joins()[0].get(task, ())}.union(self.constants.get(task, ()))
+        return [name for name in signature_of(task).required if name not in bound]
 
     def note_created(self, task: AnyTask) -> None:
         """Remember a task made in the block, to warn if it is never added."""
@@ -167,7 +184,7 @@ class Graph(Members):
             if edge.mapped and not hasattr(upstream.value, "__getitem__"):
                 kind = type(upstream.value).__name__
                 raise TypeError(
-                    f"task {downstream.name!r} cannot be mapped over a {kind}, which has no elements to index; "
+                    f"task {downstream.name!r} cannot be mapped over a value of type {kind}, which has no elements to index; "
                     "make it a list first, or mark it as unmapped(...) to give it to every child whole"
                 )
             if edge.key is not None and not edge.mapped and not edge.flattened:
@@ -248,6 +265,8 @@ class Graph(Members):
             return
         if upstream not in self.tasks:
             self.add_task(upstream)
+            if isinstance(upstream, FunctionTask) and signature_of(upstream).required:
+                self._uncalled.append((upstream, edge))
         self._join(edge)
 
     def operate(self, operator: str, *operands: Any, **options: Any) -> Any:
@@ -270,6 +289,7 @@ class Graph(Members):
         super()._become_own()
         self.constants = defaultdict(dict, {task: dict(bound) for task, bound in self.constants.items()})
         self._blocks = []
+        self._uncalled = []
 
     def update(
         self,
@@ -339,6 +359,6 @@ def _check_mappable(task: AnyTask, values: Mapping[str, Any]) -> None:
             if isinstance(value, set) and any(isinstance(element, Task) for element in value):
                 continue
             raise TypeError(
-                f"task {task.name!r} cannot be mapped over {key!r}, a {type(value).__name__}, which has no elements to index; "
+                f"task {task.name!r} cannot be mapped over {key!r}: a value of type {type(value).__name__} has no elements to index; "
                 "make it a list first, or mark it as unmapped(...) to give it to every child whole"
             )

@@ -7,6 +7,7 @@ when the flow runs; any other value is a constant and goes to the body as it is.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import chain
 from typing import Any, ClassVar
 
 from mpflow.authoring.annotations import EdgeAnnotation
@@ -15,7 +16,6 @@ from mpflow.authoring.task import Task
 __all__ = ["Constant", "Dict", "List", "Set", "Tuple", "as_task", "is_constant"]
 
 _COLLECTIONS = (list, tuple, set, dict)
-_SHORT = (int, float, complex, bool, type(None), str, bytes)
 
 
 class Constant(Task[[], Any]):
@@ -33,13 +33,22 @@ class Constant(Task[[], Any]):
 
 
 def _short_name(value: Any) -> str:
-    # Asking only short values for their repr: that of a large array or frame takes longer than the rest of the flow.
-    small = isinstance(value, _COLLECTIONS) and len(value) <= 4 and all(isinstance(part, _SHORT) for part in value)
-    if small or isinstance(value, _SHORT):
+    if _is_short(value, 4):
         text = repr(value)
         if len(text) <= 8:
             return text
     return f"Constant[{type(value).__name__}]"
+
+
+def _is_short(value: Any, depth: int) -> bool:
+    """Whether its repr is worth asking for: that of a large array or frame takes longer than the rest of the flow."""
+    if isinstance(value, (str, bytes)):
+        return len(value) <= 8
+    if isinstance(value, dict):
+        return depth > 0 and len(value) <= 2 and all(_is_short(part, depth - 1) for part in chain(value, value.values()))
+    if isinstance(value, (list, tuple, set)):
+        return depth > 0 and len(value) <= 4 and all(_is_short(part, depth - 1) for part in value)
+    return value is None or isinstance(value, (int, float, complex))
 
 
 class _Collection(Task[..., Any]):

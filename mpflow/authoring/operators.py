@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import enum
 import warnings
+from functools import partial
 from operator import attrgetter
 from typing import Any, ClassVar
 
@@ -68,15 +69,10 @@ class _Getter(Task[..., Any]):
     """Has a default, for the instance or for one call."""
 
     def __init__(self, default: Any = _NO_DEFAULT, **options: Any) -> None:
-        super().__init__(**options)
         if default is not _NO_DEFAULT:
             self.default = default
-
-    def bind(self, *args: Any, **kwargs: Any) -> Any:
-        """Bind the arguments, the instance's default among them."""
-        if "default" in self.__dict__ and len(args) < 3:
-            kwargs.setdefault("default", self.default)
-        return super().bind(*args, **kwargs)
+            self.__dict__["run"] = partial(type(self).run, default=default)
+        super().__init__(**options)
 
 
 class GetItem(_Getter):

@@ -234,7 +234,7 @@ class Members:
         try:
             return tuple(topological(tasks, upstream))
         except ValueError:
-            self._refuse_cycle([task.name for task in cycle_among(list(tasks), upstream)])
+            self._refuse_cycle([self.slugs.get(task, task.name) for task in cycle_among(list(tasks), upstream)])
 
     def _refuse_cycle(self, names: Sequence[str]) -> NoReturn:
         raise ValueError(

@@ -1,7 +1,7 @@
 """Task: one step of a flow, and how a call becomes part of a graph.
 
-Owns the task itself: its options, its copies, and the binding of arguments to its `run`. Knows a graph only as the
-`Binder` it hands itself to.
+Owns the task itself: its copies, and the binding of arguments to its `run`. Knows a graph only as the `Binder` it hands
+itself to.
 
 Flows have many tasks, so copies are slim: what copies have in common is one shared `TaskOptions`, and a change to one
 copy gives that copy options of its own. Attributes that a subclass sets live in the instance, as usual.
@@ -10,14 +10,16 @@ copy gives that copy options of its own. Attributes that a subclass sets live in
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
-from functools import wraps
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, cast, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, cast, overload
 
 from mpflow._context import context
 from mpflow.authoring.annotations import EdgeAnnotation
+from mpflow.authoring.binder import Binder
+from mpflow.authoring.calls import call_signature, described_inputs, described_output, warning_of_tasks
+from mpflow.authoring.dependencies import Dependent
 from mpflow.authoring.options import DEFAULTS, OPTION_NAMES, TaskOptions, checked_options, placed_at
 from mpflow.authoring.signature import RunSignature, inferred_nout, read_signature
 
@@ -35,41 +37,10 @@ else:
     P = ParamSpec("P")
     R = TypeVar("R")
 
-__all__ = ["Binder", "P", "R", "Task", "body_of", "options_of", "signature_of", "tags_of"]
+__all__ = ["P", "R", "Task", "body_of", "options_of", "signature_of", "tags_of"]
 
 
-class Binder(Protocol):
-    """What a task needs of the graph it becomes part of."""
-
-    @property
-    def tasks(self) -> set[Task[Any, Any]]:
-        """The tasks of the graph, live."""
-
-    def set_dependencies(  # noqa: PLR0917 - the language fixes the arguments
-        self,
-        task: Any,
-        upstream_tasks: Iterable[Any] | None = None,
-        downstream_tasks: Iterable[Any] | None = None,
-        keyword_tasks: Mapping[str, Any] | None = None,
-        mapped: bool = False,
-        validate: bool | None = None,
-    ) -> None:
-        """Add a task and its edges."""
-
-    def operate(self, operator: str, *operands: Any, **options: Any) -> Any:
-        """Add the task that an operator on tasks stands for."""
-
-    def note_created(self, task: Task[Any, Any]) -> None:
-        """Remember a task made in the graph's `with` block, until it is added."""
-
-    def note_copied(self, task: Task[Any, Any]) -> None:
-        """Take note that a task made in the block served as a pattern for another."""
-
-    def has_dependencies(self, task: Task[Any, Any]) -> bool:
-        """Say whether the task is in the graph and has edges there."""
-
-
-class Task(Generic[P, R]):
+class Task(Dependent, Generic[P, R]):
     """One step of a flow. Override `run`, or make one from a function with `@task`.
 
     Calling a task inside a `with Flow(...)` block copies it, binds the arguments, adds the copy to the flow and returns
@@ -138,7 +109,7 @@ class Task(Generic[P, R]):
                 method=not static and not isinstance(run, classmethod),
             )
         if "__init__" in own:
-            type.__setattr__(cls, "__init__", _warning_of_tasks(own["__init__"]))
+            type.__setattr__(cls, "__init__", warning_of_tasks(own["__init__"]))
         # Left in place they would hide the options of the same names from every instance.
         shadowed = [name for name in RESERVED_ATTRIBUTES if name in own]
         for name in shadowed:
@@ -244,7 +215,7 @@ class Task(Generic[P, R]):
         def __getattr__(self, name):
             # Only asked for what is not there. Hidden from type checkers, for whom it would allow every name.
             if name == "__signature__" and hasattr(self, "_options"):
-                return _call_signature(self)
+                return call_signature(self.run)
             if not name.startswith("_"):
                 if name in OPTION_NAMES or name in ("slug", "tags"):
                     raise AttributeError(
@@ -295,18 +266,21 @@ class Task(Generic[P, R]):
         """
         values = context.to_dict()
         flow: Binder | None = values.get("flow")
-        if flow is not None and flow.has_dependencies(self):
-            warnings.warn(
-                f"task {self.name!r} has dependencies in the active flow, which its copy will not have",
-                UserWarning,
-                stacklevel=2,
-            )
         new = self._duplicate(task_args, values)
         if flow is not None and self.announced:
             flow.note_created(new)
         return new
 
     def _duplicate(self, task_args: Mapping[str, Any], values: Mapping[str, Any]) -> Self:
+        flow: Binder | None = values.get("flow")
+        if flow is not None:
+            if flow.has_dependencies(self):
+                warnings.warn(
+                    f"task {self.name!r} has dependencies in the active flow, which its copy will not have",
+                    UserWarning,
+                    stacklevel=3,
+                )
+            flow.note_copied(self)
         cls = type(self)
         new = cls.__new__(cls)
         tags = self._tags if isinstance(self._tags, frozenset) else frozenset(self._tags)
@@ -327,9 +301,6 @@ class Task(Generic[P, R]):
             more = (*more, *new.tags)
         if more:
             new.tags = tags.union(more)
-        flow = values.get("flow")
-        if flow is not None:
-            flow.note_copied(self)
         return new
 
     def _become(self, options: TaskOptions, tags: frozenset[str]) -> None:
@@ -407,7 +378,8 @@ class Task(Generic[P, R]):
         return self
 
     def _outside_a_flow(self) -> str:
-        name = self.name if self.name.isidentifier() else type(self).__name__
+        kind = type(self).__name__
+        name = self.name if kind == "FunctionTask" and self.name.isidentifier() else f"{kind}(...)"
         return (
             f"task {self.name!r} was called outside a flow; call it inside a `with Flow(...)` block, "
             f"or call {name}.run(...) to run its body right here"
@@ -435,166 +407,13 @@ class Task(Generic[P, R]):
         mark: Any = task
         return self if isinstance(mark, type) and issubclass(mark, EdgeAnnotation) else task(self, **kwargs)
 
-    # Dependencies --------------------------------------------------------------------------------
-
-    def set_dependencies(  # noqa: PLR0917 - the language fixes the arguments
-        self,
-        flow: Any = None,
-        upstream_tasks: Iterable[Any] | None = None,
-        downstream_tasks: Iterable[Any] | None = None,
-        keyword_tasks: Mapping[str, Any] | None = None,
-        mapped: bool = False,
-        validate: bool | None = None,
-    ) -> Self:
-        """Add the task to the flow with edges from and to others; return it. Raises ValueError without a flow."""
-        if flow is None:
-            flow = context.get("flow")
-        if flow is None:
-            raise ValueError(
-                f"task {self.name!r} was given dependencies outside a flow; do it inside a `with Flow(...)` block, or pass flow="
-            )
-        flow.set_dependencies(self, upstream_tasks, downstream_tasks, keyword_tasks, mapped, validate)
-        return self
-
-    def set_upstream(self, task: Any, flow: Any = None, key: str | None = None, mapped: bool = False) -> Self:
-        """Let `task` finish first; with `key`, its result becomes that argument."""
-        if key is not None:
-            return self.set_dependencies(flow, keyword_tasks={key: task}, mapped=mapped)
-        return self.set_dependencies(flow, upstream_tasks=[task], mapped=mapped)
-
-    def set_downstream(
-        self, task: Task[Any, Any], flow: Any = None, key: str | None = None, mapped: bool = False
-    ) -> Self:
-        """Let this task finish before `task`; with `key`, its result becomes that argument of `task`."""
-        task.set_upstream(self, flow=flow, key=key, mapped=mapped)
-        return self
-
     def inputs(self) -> dict[str, dict[str, Any]]:
         """Describe the arguments of `run`: for each its `type`, whether it is `required`, and its `default`."""
-        import inspect
-
-        return {
-            name: {
-                "type": Any if p.annotation is p.empty else p.annotation,
-                "default": None if p.default is p.empty else p.default,
-                "required": p.default is p.empty,
-            }
-            for name, p in inspect.signature(self.run).parameters.items()
-        }
+        return described_inputs(self.run)
 
     def outputs(self) -> Any:
         """Return the annotated type of the result; Any where there is none."""
-        import inspect
-
-        answer = inspect.signature(self.run).return_annotation
-        return Any if answer is inspect.Signature.empty else answer
-
-    # Operators: each becomes a task of the active flow, evaluated when the flow runs ---------------
-
-    def _operate(self, operator: str, *operands: Any, **options: Any) -> Any:
-        flow: Binder | None = context.get("flow")
-        if flow is None:
-            raise ValueError(
-                f"task {self.name!r} was used in an expression ({operator}) outside a flow, where it has no result to work on; "
-                "move the expression into a `with Flow(...)` block, or into the body of a task"
-            )
-        return flow.operate(operator, *operands, **options)
-
-    def __iter__(self) -> Iterator[Any]:
-        if self.nout is None:
-            raise TypeError(
-                f"task {self.name!r} cannot be unpacked or looped over: how many results it returns is only known when the "
-                "flow runs. Pass nout=, or annotate a tuple of fixed length, to unpack; use .map(...) to loop"
-            )
-        return (self[index] for index in range(self.nout))
-
-    def __getitem__(self, key: Any) -> Any:
-        shown = key.name if isinstance(key, Task) else repr(key)
-        options = {"checkpoint": self.checkpoint, "result": self.result}
-        return self._operate("GetItem", self, key, name=f"{self.name}[{shown}]", **options)
-
-    def __or__(self, other: Any) -> Any:
-        self.set_dependencies(downstream_tasks=[other])
-        return other
-
-    def __ror__(self, other: Any) -> Self:
-        return self.set_dependencies(upstream_tasks=[other])
-
-    def is_equal(self, other: Any) -> Any:
-        """Return the task that evaluates `self == other`; the operator itself compares tasks, not results."""
-        return self._operate("Equal", self, other)
-
-    def is_not_equal(self, other: Any) -> Any:
-        """Return the task that evaluates `self != other`."""
-        return self._operate("NotEqual", self, other)
-
-    def not_(self) -> Any:
-        """Return the task that evaluates `not self`."""
-        return self._operate("Not", self)
-
-    def or_(self, other: Any) -> Any:
-        """Return the task that evaluates `self or other`."""
-        return self._operate("Or", self, other)
-
-    def __add__(self, other: Any) -> Any:
-        return self._operate("Add", self, other)
-
-    def __radd__(self, other: Any) -> Any:
-        return self._operate("Add", other, self)
-
-    def __sub__(self, other: Any) -> Any:
-        return self._operate("Sub", self, other)
-
-    def __rsub__(self, other: Any) -> Any:
-        return self._operate("Sub", other, self)
-
-    def __mul__(self, other: Any) -> Any:
-        return self._operate("Mul", self, other)
-
-    def __rmul__(self, other: Any) -> Any:
-        return self._operate("Mul", other, self)
-
-    def __truediv__(self, other: Any) -> Any:
-        return self._operate("Div", self, other)
-
-    def __rtruediv__(self, other: Any) -> Any:
-        return self._operate("Div", other, self)
-
-    def __floordiv__(self, other: Any) -> Any:
-        return self._operate("FloorDiv", self, other)
-
-    def __rfloordiv__(self, other: Any) -> Any:
-        return self._operate("FloorDiv", other, self)
-
-    def __mod__(self, other: Any) -> Any:
-        return self._operate("Mod", self, other)
-
-    def __rmod__(self, other: Any) -> Any:
-        return self._operate("Mod", other, self)
-
-    def __pow__(self, other: Any) -> Any:
-        return self._operate("Pow", self, other)
-
-    def __rpow__(self, other: Any) -> Any:
-        return self._operate("Pow", other, self)
-
-    def __and__(self, other: Any) -> Any:
-        return self._operate("And", self, other)
-
-    def __rand__(self, other: Any) -> Any:
-        return self._operate("And", other, self)
-
-    def __gt__(self, other: Any) -> Any:
-        return self._operate("GreaterThan", self, other)
-
-    def __ge__(self, other: Any) -> Any:
-        return self._operate("GreaterThanOrEqual", self, other)
-
-    def __lt__(self, other: Any) -> Any:
-        return self._operate("LessThan", self, other)
-
-    def __le__(self, other: Any) -> Any:
-        return self._operate("LessThanOrEqual", self, other)
+        return described_output(self.run)
 
 
 def _option(name: str) -> property:
@@ -636,31 +455,3 @@ def body_of(task: Task[Any, Any]) -> Callable[..., Any]:
     """Return what executors call: the plain function where there is one, else the bound `run`."""
     own = options_of(task).run
     return task.run if own is None else own
-
-
-def _warning_of_tasks(init: Callable[..., None]) -> Callable[..., None]:
-    @wraps(init)
-    def checked(self: Any, *args: Any, **kwargs: Any) -> None:
-        if any(isinstance(value, Task) for value in (*args, *kwargs.values())):
-            name = type(self).__name__
-            warnings.warn(
-                f"{name}(...) was given a task as an argument of its constructor, where its result is not known; "
-                f"make the task first and pass results in the call: {name}(options)(tasks)",
-                UserWarning,
-                stacklevel=2,
-            )
-        init(self, *args, **kwargs)
-
-    return checked
-
-
-def _call_signature(task: Task[Any, Any]) -> Any:
-    import inspect
-
-    own = list(inspect.signature(task.run).parameters.values())
-    extra = [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default)
-        for name, default in (("mapped", False), ("task_args", None), ("upstream_tasks", None), ("flow", None))
-    ]
-    last = [p for p in own if p.kind is p.VAR_KEYWORD]
-    return inspect.Signature([*(p for p in own if p not in last), *extra, *last], return_annotation=Task)

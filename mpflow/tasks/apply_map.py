@@ -37,7 +37,7 @@ def apply_map(func: Callable[..., Any], *args: Any, flow: Any = None, **kwargs: 
     for value in chain(args, kwargs.values()):
         if not isinstance(value, (Task, EdgeAnnotation, Sequence)):
             raise TypeError(
-                f"apply_map cannot map over a {type(value).__name__}; make it a list first, or mark it as unmapped(...)"
+                f"apply_map cannot map over a value of type {type(value).__name__}; make it a list first, or mark it as unmapped(...)"
             )
     part = Graph(f"apply_map in {target.name}")
     before = set(target.tasks)
