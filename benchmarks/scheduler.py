@@ -26,17 +26,18 @@ NODES = 100_000
 NOW = 1.7e9
 
 
-def wide_map(units: int) -> Plan:
+def wide_map(_units: int) -> Plan:
     """One map over everything."""
-    return chain_of_maps(units, length=1)
+    return chain_of_maps(_units, length=1)
 
 
-def chain_of_maps(units: int, length: int = CHAIN) -> Plan:
+def chain_of_maps(_units: int, length: int = CHAIN) -> Plan:
     """Maps over maps, child by child."""
-    specs = [TaskSpec(name="source", slug="source")]
-    for node in range(length):
-        specs.append(TaskSpec(name=f"map{node}", slug=f"map{node}", mapped=True, links=(Link(node, "x", True),)))
-    return Plan(tuple(specs))
+    maps = (
+        TaskSpec(name=f"map{node}", slug=f"map{node}", mapped=True, links=(Link(node, "x", True),))
+        for node in range(length)
+    )
+    return Plan((TaskSpec(name="source", slug="source"), *maps))
 
 
 def independent(units: int) -> Plan:

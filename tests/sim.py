@@ -98,7 +98,7 @@ def random_plan(rng: random.Random, *, nodes: int = 8) -> Plan:
     """Make a small plan with some of everything in it."""
     specs: list[TaskSpec] = []
     for node in range(rng.randint(1, nodes)):
-        links = []
+        links: list[Link] = []
         for upstream in rng.sample(range(node), rng.randint(0, min(node, 3))):
             mapped = rng.random() < 0.5
             flattened = rng.random() < 0.15
@@ -274,10 +274,7 @@ class Simulation:
         return events
 
     def _feed(self, events: list[Event]) -> None:
-        if self.rng.random() < 0.3:
-            batches = [[event] for event in events]
-        else:
-            batches = [events]
+        batches = [[event] for event in events] if self.rng.random() < 0.3 else [events]
         for batch in batches:
             for event in batch:
                 if isinstance(event, AttemptsEnded):
@@ -358,13 +355,15 @@ class Simulation:
             assert self.scheduler.width(node) == len(children), (node, children)
             for uid, child, state in zip(self.scheduler.children(node), children, found.map_states, strict=True):
                 assert _sort(self.scheduler.state(uid)) == child[0], (node, uid, self.scheduler.state(uid), child)
-                if not own[0] == "waits":
-                    assert type(state) is type(self.scheduler.state(uid)) or not state.is_finished()
+                assert type(state) is type(self.scheduler.state(uid))
                 assert self.started.get(uid, 0) == child[1], (node, uid, child)
 
 
 Expected = tuple[str, int]
 """What sort of state a unit comes to, after how many attempts."""
+
+Made = list[tuple[Expected, list[Expected] | None]]
+"""For each node that, and the same for its children if it was mapped."""
 
 
 def _sort(state: State) -> str:
@@ -382,9 +381,9 @@ def _sort(state: State) -> str:
 _STATES = {"skipped": Skipped, "success": Success, "refused": TriggerFailed, "failed": Failed}
 
 
-def expect(plan: Plan, script: Script) -> list[tuple[Expected, list[Expected] | None]]:
+def expect(plan: Plan, script: Script) -> Made:
     """Say in the plainest way what each node, and each of its children, should come to."""
-    made: list[tuple[Expected, list[Expected] | None]] = []
+    made: Made = []
     for node, spec in enumerate(plan.specs):
         if not spec.mapped:
             seen: list[str] | None = []
@@ -407,64 +406,59 @@ def _whole(entry: tuple[Expected, list[Expected] | None]) -> list[str] | None:
     return None if any(sort in ("paused", "waits") for sort in sorts) else sorts
 
 
-def _map(
-    plan: Plan, script: Script, node: int, made: list[tuple[Expected, list[Expected] | None]]
-) -> tuple[Expected, list[Expected] | None]:
+def _map(plan: Plan, script: Script, node: int, made: Made) -> tuple[Expected, list[Expected] | None]:
     spec = plan.specs[node]
     whole_of = {link.upstream for link in spec.links if not link.mapped or link.flattened}
+    whole_of |= {link.upstream for link in spec.links if made[link.upstream][1] is None}
+    if any(_whole(made[upstream]) is None for upstream in whole_of):
+        return ("waits", 0), None
+    if spec.skip_on_upstream_skip and _skips_whole(spec, made):
+        return ("skipped", 0), None
+    width = _width(spec, script, node, made)
+    if width is None:
+        return ("failed", 0), None
+    results = []
+    for index in range(width):
+        seen: list[str] | None = []
+        for position, link in enumerate(spec.links):
+            children = made[link.upstream][1]
+            if children is None or not link.mapped:
+                seen = _both(seen, _whole(made[link.upstream]))
+            else:
+                at = script.origin(node, position, index, len(children)) if link.flattened else index
+                seen = _both(seen, _whole((children[at], None)))
+        results.append(_unit(spec, script, node, index, seen))
+    return ("success", 0), results
+
+
+def _skips_whole(spec: TaskSpec, made: Made) -> bool:
+    for link in spec.links:
+        own, children = made[link.upstream]
+        if own[0] == "skipped" or (not link.mapped and any(child[0] == "skipped" for child in children or ())):
+            return True
+    return False
+
+
+def _width(spec: TaskSpec, script: Script, node: int, made: Made) -> int | None:
+    """Return how wide a mapped node gets; None if it fails."""
     widths: list[int] = []
-    measured = found = False
-    for link in spec.links:
-        own, children = made[link.upstream]
-        if children is None or link.upstream in whole_of:
-            sorts = _whole(made[link.upstream])
-            if sorts is None:
-                return ("waits", 0), None
-    for link in spec.links:
-        own, children = made[link.upstream]
-        if children is None:
-            if own[0] == "skipped" and spec.skip_on_upstream_skip:
-                return ("skipped", 0), None
-        elif not link.mapped and spec.skip_on_upstream_skip and any(child[0] == "skipped" for child in children):
-            return ("skipped", 0), None
+    measure = False
     for link in spec.links:
         own, children = made[link.upstream]
         if not link.mapped:
             continue
         if children is not None and not link.flattened:
             widths.append(len(children))
-            found = True
         elif children is not None or own[0] in ("success", "skipped"):
-            measured = found = True
-    if not found:
-        return ("failed", 0), None
-    origins: dict[int, int] = {}
-    if measured:
-        width = script.width(node)
-        if isinstance(width, State):
-            return ("failed", 0), None
-        for position, link in enumerate(spec.links):
-            above = made[link.upstream][1]
-            if link.mapped and link.flattened and above is not None:
-                origins[position] = len(above)
-                if not above:
-                    width = 0
-        widths.append(width)
-    results = []
-    for index in range(min(widths)):
-        seen: list[str] | None = []
-        for position, link in enumerate(spec.links):
-            own, children = made[link.upstream]
-            if children is None:
-                seen = _both(seen, [own[0]])
-            elif not link.mapped:
-                seen = _both(seen, _whole(made[link.upstream]))
-            else:
-                at = script.origin(node, position, index, origins[position]) if position in origins else index
-                seen = _both(seen, _whole((children[at], None)))
-        results.append(_unit(spec, script, node, index, seen))
-    done = all(result[0] not in ("paused", "waits") for result in results)
-    return ("success" if done else "success", 0), results
+            measure = True
+            if children == []:
+                widths.append(0)
+    if measure:
+        measured = script.width(node)
+        if isinstance(measured, State):
+            return None
+        widths.append(measured)
+    return min(widths, default=None)
 
 
 def _unit(spec: TaskSpec, script: Script, node: int, index: int, seen: list[str] | None) -> Expected:
@@ -476,7 +470,7 @@ def _unit(spec: TaskSpec, script: Script, node: int, index: int, seen: list[str]
     try:
         if not spec.trigger(states):
             return "refused", 0
-    except BaseException as error:  # noqa: BLE001 - signals are no Exceptions
+    except BaseException as error:  # signals are no Exceptions
         state = getattr(error, "state", None)
         return ("refused" if state is None else _sort(state)), 0
     runs, attempt = 1, 1
@@ -528,7 +522,7 @@ def shrink(seed: int) -> str:
             smaller = Plan(specs)
             try:
                 Simulation(seed, plan=smaller).run().compare()
-            except Exception:  # noqa: BLE001 - any failure is the failure
+            except Exception:  # any failure is the failure
                 plan = smaller
                 break
         else:

@@ -34,7 +34,7 @@ def test_terminal_and_reference_nodes_default_to_those_nobody_reads() -> None:
 
 @pytest.mark.parametrize("upstream", [1, 2, 7, -1])
 def test_a_link_that_does_not_point_back_is_refused_by_name(upstream: int) -> None:
-    with pytest.raises(ValueError, match="'b'.*order the specs"):
+    with pytest.raises(ValueError, match=r"'b'.*order the specs"):
         Plan((spec("a"), spec("b", upstream)))
 
 

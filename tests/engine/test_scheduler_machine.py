@@ -102,7 +102,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         started=st.none() | st.integers(0, 7),
         given=st.dictionaries(st.integers(0, 7), givens, max_size=4),
     )
-    def begin(
+    def begin(  # noqa: PLR0917 - one argument for each thing drawn
         self,
         seed: int,
         slots: int,
