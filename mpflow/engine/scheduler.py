@@ -318,17 +318,24 @@ class Scheduler(Records):
         if self._units.records[uid] is not None and self._too_early(uid):
             return
         if node not in self._upstream.started and not self._upstream.is_clear(uid, node):
-            seen = list(self._upstream.sees(uid, node))
-            verdict = gate.admit(
-                self._plan.specs[node],
-                self._units.counts(unit for _, unit in seen),
-                states=lambda: {key: self.state(unit) for key, unit in seen},
-                around=lambda: self._hooks.around(uid),
-            )
+            verdict = self._ask(uid, node)
             if verdict is not None:
                 self._decide(uid, node, verdict)
                 return
         self._departures.add(node, uid, uid + 1)
+
+    def _ask(self, uid: int, node: int) -> State | None:
+        spec = self._plan.specs[node]
+        seen = list(self._upstream.sees(uid, node))
+        counts = self._units.counts(unit for _, unit in seen)
+        if gate.is_counted(spec.trigger):
+            return self._upstream.judge(spec, counts)
+        return gate.admit(
+            spec,
+            counts,
+            states=lambda: {key: self.state(unit) for key, unit in seen},
+            around=lambda: self._hooks.around(uid),
+        )
 
     def _too_early(self, uid: int) -> bool:
         """Set a unit aside if a state from before says it may not start yet."""

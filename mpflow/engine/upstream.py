@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from mpflow.engine import gate
 from mpflow.engine.plan import Plan, TaskSpec
+from mpflow.engine.state import State
 from mpflow.engine.units import SKIPPED, SUCCEEDED, WAITING, Spread, Units
 from mpflow.triggers import Counts, all_successful
 
@@ -32,7 +33,7 @@ class Width(NamedTuple):
 class Upstream:
     """The view upstream from every unit of a run; start nodes do not look."""
 
-    __slots__ = ("_origins", "_paired", "_passed", "_plan", "_reached", "_units", "started")
+    __slots__ = ("_origins", "_paired", "_plan", "_reached", "_units", "_verdicts", "started")
 
     def __init__(self, plan: Plan, units: Units, start_nodes: frozenset[int] | None) -> None:
         self._plan = plan
@@ -41,7 +42,8 @@ class Upstream:
         self._reached = _reached(plan, start_nodes)
         self._paired = _paired(plan)
         self._origins: dict[int, Mapping[int, Sequence[int]]] = {}
-        self._passed: set[tuple[int, int]] = set()
+        self._verdicts: dict[tuple[int, bool, Counts], State | None] = {}
+        """What triggers that need no more than counts have said, as a wide map would ask the same a million times."""
 
     def reaches(self, node: int) -> bool:
         """Tell whether this run may run a node."""
@@ -92,19 +94,21 @@ class Upstream:
         return self._passes(spec, len(spec.links))
 
     def _passes(self, spec: TaskSpec, total: int) -> bool:
-        """Tell whether a trigger is known to say yes to so many successes and nothing else."""
-        trigger = spec.trigger
-        if trigger is all_successful:
+        """Tell whether a trigger says yes to so many successes and nothing else, as far as that is known beforehand."""
+        if spec.trigger is all_successful:
             return True
-        if not gate.is_counted(trigger):
-            return False
-        key = (id(trigger), total)
-        if key not in self._passed:
-            counts = Counts(total, total, 0, 0, total)
-            if gate.admit(spec, counts, states=dict, around=nullcontext) is not None:
-                return False
-            self._passed.add(key)
-        return True
+        return gate.is_counted(spec.trigger) and self._judge(spec, Counts(total, total, 0, 0, total)) is None
+
+    def judge(self, spec: TaskSpec, counts: Counts) -> State | None:
+        """Answer for a trigger that is_counted: None if the unit may run, else a state of its own for it."""
+        verdict = self._judge(spec, counts)
+        return None if verdict is None else verdict.replace()
+
+    def _judge(self, spec: TaskSpec, counts: Counts) -> State | None:
+        key = (id(spec.trigger), spec.skip_on_upstream_skip, counts)
+        if key not in self._verdicts:
+            self._verdicts[key] = gate.admit(spec, counts, states=dict, around=nullcontext)
+        return self._verdicts[key]
 
     # Of mapped nodes.
 
