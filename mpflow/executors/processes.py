@@ -25,7 +25,7 @@ from mpflow.errors import (
 )
 from mpflow.executors.port import LIVE, SEALED, Body, Job
 from mpflow.pool import supervisor as far
-from mpflow.pool.link import Order
+from mpflow.pool.link import Order, Work
 from mpflow.pool.pool import Death, Pool
 from mpflow.worker import codec, protocol
 from mpflow.worker.attempt_context import attempt_context
@@ -38,12 +38,10 @@ _CONSTANT_TYPES: Final = (str, int, float, bool, bytes, complex, type(None), dat
 class _Prepared:
     """What is sent for one node, encoded once."""
 
-    __slots__ = ("body", "error", "limit_ns", "size", "spec")
+    __slots__ = ("error", "size", "work")
 
     def __init__(self) -> None:
-        self.body = 0
-        self.spec: int | tuple[object, ...] = 0
-        self.limit_ns = 0
+        self.work = Work(body=0, spec=0)
         self.size = 0
         self.error: PayloadError | None = None
 
@@ -132,11 +130,15 @@ class ProcessExecutor:
                 f"{self!r} is in use by another run; give each flow that runs at the same time one of its own"
             )
         if self._pool is None:
+            preload = self._preload
+            if any(getattr(body.run, "__module__", None) == "__main__" for body in bodies):
+                # What travels by value cannot be opened without it: one import instead of one in each worker.
+                preload = (*preload, "cloudpickle")
             self._pool = Pool(
                 self.max_workers,
                 method=self.start_method,
                 environ=self._environ(),
-                preload=self._preload,
+                preload=preload,
                 memory_limit=self.memory_limit or 0,
                 max_tasks=self._max_tasks or 0,
                 on_log=_log,
@@ -177,15 +179,12 @@ class ProcessExecutor:
             orders.append(
                 Order(
                     (job.attempt << _ATTEMPT_SHIFT) | job.unit,
-                    body=ready.body,
-                    spec=ready.spec,
-                    index=job.index,
-                    run_count=job.run_count,
-                    inputs=inputs,
-                    extra=extra,
-                    size=size,
-                    limit_ns=ready.limit_ns,
-                    note=job.node,
+                    ready.work,
+                    job.index,
+                    job.run_count,
+                    inputs,
+                    extra,
+                    size,
                 )
             )
         self._at_work().submit(orders)
@@ -226,18 +225,17 @@ class ProcessExecutor:
         ready = _Prepared()
         pool = self._at_work()
         try:
-            ready.body = self._body_id(body)
+            known = self._body_id(body)
             constants: bytes | None = None
             if body.constants:
                 constants = self._encode_constants(body)
                 ready.size = len(constants)
             tags = tuple(str(tag) for tag in body.tags)
-            spec = (ready.body, constants, _plain(body.name), _plain(body.slug), tags, body.log_stdout)
-            ready.spec = pool.teach(spec) if body.mapped else spec
+            spec = (known, constants, _plain(body.name), _plain(body.slug), tags, body.log_stdout)
+            limit = 0 if body.timeout is None else max(1, int(body.timeout * 1e9))
             if body.mapped:
                 ready.size = 0
-            if body.timeout is not None:
-                ready.limit_ns = max(1, int(body.timeout * 1e9))
+            ready.work = Work(body=known, spec=pool.teach(spec) if body.mapped else spec, limit_ns=limit, note=node)
         except PayloadError as error:
             ready.error = error
         return ready
@@ -301,7 +299,7 @@ class ProcessExecutor:
 
     def _outcome(self, order: Order, record: tuple[Any, ...] | Death) -> object:
         """The outcome of an attempt that did not end in a plain value."""
-        node = cast(int, order.note)
+        node = cast(int, order.work.note)
         body = self._bodies[node]
         name = body.name if order.index < 0 else f"{body.name}[{order.index}]"
         if isinstance(record, Death):
@@ -345,7 +343,7 @@ class ProcessExecutor:
 
     def _death(self, name: str, order: Order, death: Death) -> State:
         if death.why == far.BY_TIME:
-            limit = order.limit_ns / 1e9
+            limit = order.work.limit_ns / 1e9
             text = f"task {name!r} timed out after {limit:g} s and was killed; give it a longer timeout or less to do"
             return TimedOut(f"TaskTimeoutError: {text}", TaskTimeoutError(text))
         if death.why == far.BY_MEMORY:

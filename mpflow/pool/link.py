@@ -13,57 +13,50 @@ from collections.abc import Container
 from typing import Any, Final
 
 from mpflow.worker import protocol
-from mpflow.worker.protocol import BEGUN, CHUNK, LIMIT, MAPPING_SIZE, NEVER, START
+from mpflow.worker.protocol import CHUNK, LIMIT, MAPPING_SIZE, NEVER, START
 
 _READ_AT_ONCE: Final = 64
 """Chunks taken from one pipe before others get their turn."""
 
 
+class Work:
+    """What is the same for all jobs of one kind."""
+
+    __slots__ = ("body", "limit_ns", "note", "spec")
+
+    def __init__(self, *, body: int, spec: int | tuple[object, ...], limit_ns: int = 0, note: object = None) -> None:
+        self.body = body
+        """What the callable was taught as."""
+        self.spec = spec
+        """What is sent about it: (body, constants, name, slug, tags, log_stdout), or what that was taught as."""
+        self.limit_ns = limit_ns
+        self.note = note
+        """Whatever whoever made it wants to find on it again."""
+
+
 class Order:
     """One job on its way: what is sent, and where it has got to."""
 
-    __slots__ = (
-        "body",
-        "cost",
-        "extra",
-        "index",
-        "inputs",
-        "job",
-        "limit_ns",
-        "note",
-        "run_count",
-        "seq",
-        "size",
-        "spec",
-        "why",
-    )
+    __slots__ = ("cost", "extra", "index", "inputs", "job", "run_count", "seq", "size", "why", "work")
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - made for each job, and keywords cost as much as the rest
         self,
         job: int,
-        *,
-        body: int,
-        spec: int | tuple[object, ...],
+        work: Work,
         index: int,
         run_count: int,
-        inputs: tuple[tuple[str, bytes | list[bytes]], ...] = (),
-        extra: bytes | None = None,
-        size: int = 0,
-        limit_ns: int = 0,
-        note: object = None,
+        inputs: tuple[tuple[str, bytes | list[bytes]], ...],
+        extra: bytes | None,
+        size: int,
     ) -> None:
         self.job = job
-        self.note = note
-        """Whatever whoever made the order wants to find on it again."""
-        self.body = body
-        self.spec = spec
+        self.work = work
         self.index = index
         self.run_count = run_count
         self.inputs = inputs
         self.extra = extra
         self.size = size
         """Bytes of its inputs and constants, near enough."""
-        self.limit_ns = limit_ns
         self.seq = 0
         self.cost = 0
         self.why: str | None = None

@@ -426,45 +426,55 @@ class Pool:
                     return
 
     def _dispatch(self) -> None:
+        """Give out what workers have room for, the least loaded first."""
         backlog = self._backlog
         if not backlog:
             return
-        costs = self._costs
         batches: dict[int, tuple[Link, list[Order]]] = {}
         links = [link for link in self._links.values() if self._open_to_work(link)]
         while backlog and links:
-            order = backlog[0]
-            cost = costs.get(order.body, 0)
             link = links[0]
-            if len(links) > 1:
-                for other in links:
-                    if other.load < link.load:
-                        link = other
-            count = len(link.queue)
-            if cost:
-                fits = count < 2 or (link.load + cost <= BUDGET_NS and count < DEEPEST)
-            else:
-                fits = count == 0
-                cost = BUDGET_NS
-            if fits and count and order.size > LARGE:
-                fits = False
-            if not fits:
+            for other in links:
+                if other.load < link.load:
+                    link = other
+            # Several at a time, but not so many that the others would go without.
+            most = -(-len(backlog) // len(links))
+            taken = self._take_from_backlog(link, most)
+            if not taken:
                 links.remove(link)
                 continue
-            backlog.popleft()
-            order.cost = cost
-            link.load += cost
-            link.queue.append(order)
-            batch = batches.get(link.number)
-            if batch is None:
-                batches[link.number] = (link, [order])
-            else:
-                batch[1].append(order)
-            link.taken += 1
-            if (self._max_tasks and link.taken >= self._max_tasks) or order.size > LARGE:
+            batch = batches.setdefault(link.number, (link, []))[1]
+            batch += taken
+            if taken[-1].size > LARGE or (self._max_tasks and link.taken >= self._max_tasks):
                 links.remove(link)
         if batches:
             self._send_batches(list(batches.values()))
+
+    def _take_from_backlog(self, link: Link, most: int) -> list[Order]:
+        """Move up to `most` orders of one body from the backlog to a link, as far as it has room."""
+        backlog, queue = self._backlog, link.queue
+        body = backlog[0].work.body
+        cost = self._costs.get(body, 0)
+        count = len(queue)
+        if not cost:
+            # Nobody knows how long it takes, so nothing may have to wait behind it.
+            cost, room = BUDGET_NS, 1 - count
+        else:
+            room = min(DEEPEST - count, max(2 - count, (BUDGET_NS - link.load) // cost))
+        if self._max_tasks:
+            room = min(room, self._max_tasks - link.taken)
+        taken: list[Order] = []
+        for _ in range(min(room, most)):
+            order = backlog[0] if backlog else None
+            if order is None or order.work.body != body or (order.size > LARGE and (queue or taken)):
+                break
+            backlog.popleft()
+            order.cost = cost
+            taken.append(order)
+        queue.extend(taken)
+        link.load += cost * len(taken)
+        link.taken += len(taken)
+        return taken
 
     def _open_to_work(self, link: Link) -> bool:
         return not (
@@ -484,7 +494,8 @@ class Pool:
             taught = link.taught
             seq = link.last_seq
             for order in orders:
-                body, spec = order.body, order.spec
+                work = order.work
+                body, spec = work.body, work.spec
                 if body not in taught:
                     taught.add(body)
                     operations.append((protocol.TEACH, body, self._taught[body]))
@@ -493,8 +504,8 @@ class Pool:
                     operations.append((protocol.TEACH, spec, self._taught[spec]))
                 seq += 1
                 order.seq = seq
-                if order.limit_ns:
-                    watches.append((link.number, seq, order.limit_ns))
+                if work.limit_ns:
+                    watches.append((link.number, seq, work.limit_ns))
                 operations.append(
                     (job_op, seq, order.job, spec, order.index, order.run_count, order.inputs, order.extra)
                 )
@@ -638,8 +649,9 @@ class Pool:
                     continue
                 self._stillborn = self._lost_supervisors = 0
                 taken = record[7] + OVERHEAD_NS
-                before = costs.get(order.body, 0)
-                costs[order.body] = (before * 3 + taken) >> 2 if before else taken
+                body = order.work.body
+                before = costs.get(body, 0)
+                costs[body] = (before * 3 + taken) >> 2 if before else taken
                 self._mean_ns = (self._mean_ns * 7 + taken) >> 3
                 ready.append((order, record))
             elif kind == protocol.DROPPED:

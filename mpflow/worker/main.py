@@ -120,15 +120,18 @@ class Worker:
 
     def _append(self, record: tuple[object, ...]) -> None:
         self._appending = True
-        while self._late_logs:
-            self._put((protocol.LOG, self._late_logs.pop(0)))
-        self._put(record)
+        if self._late_logs:
+            self._append_late_logs()
+        if not self._ring.append(_marshal(cast(Any, record), 2)):
+            self._send(protocol.frame(self._nonce, [record]))
         self._appending = False
         self._unflushed = True
 
-    def _put(self, record: tuple[object, ...]) -> None:
-        if not self._ring.append(_marshal(cast(Any, record), 2)):
-            self._send(protocol.frame(self._nonce, [record]))
+    def _append_late_logs(self) -> None:
+        while self._late_logs:
+            record = (protocol.LOG, self._late_logs.pop(0))
+            if not self._ring.append(_marshal(record, 2)):
+                self._send(protocol.frame(self._nonce, [record]))
 
     def _log(self, record: bytes) -> None:
         """Send a log record; from another thread, or in the middle of a report, it goes along with the next report."""
