@@ -156,7 +156,9 @@ class Coordinator:
             info = scheduler.attempt(uid)
             # Opening or indexing an upstream result runs the user's code.
             try:
-                job = Job(uid, number, node, index, info.run_count, inputs.of(node, index), hooks.extra_of(node, info))
+                job = Job(
+                    uid, number, node, index, info.run_count, inputs.of(node, index), hooks.extra_of(uid, node, info)
+                )
             except Exception as error:  # noqa: BLE001 - see above
                 lost = Failed(
                     f"an input of task {specs[node].name!r} cannot be taken from its upstream result: {describe(error)}",

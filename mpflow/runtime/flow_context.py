@@ -12,6 +12,9 @@ from mpflow.runtime.run_names import flow_id_of
 _STAYS_HERE = frozenset({"flow", "logger", "tags", "case", "resource", "raise_on_exception"})
 """Keys of the building process: handles on live objects, of no meaning to a body."""
 
+NO_CACHES: Mapping[str, object] = {}
+"""What `caches` is where the user has given none: the cached successes of this process are meant."""
+
 
 def flow_context(
     ambient: Mapping[str, object],
@@ -46,7 +49,7 @@ def flow_context(
         "flow_name": flow_name,
         "flow_id": flow_id_of(flow_name),
         "flow_run_name": flow_run_name,
-        "caches": {},
+        "caches": NO_CACHES,
         "config": {},
         "checkpointing": checkpointing,
         **user,

@@ -13,6 +13,7 @@ from mpflow.engine.plan import Unit
 from mpflow.engine.sealed import Sealed
 from mpflow.engine.state import State, Success
 from mpflow.executors.port import Body
+from mpflow.runtime.caching import Reuse
 from mpflow.runtime.handlers import ask_handlers
 from mpflow.runtime.interrupts import Interrupts
 from mpflow.worker.attempt_context import attempt_context
@@ -30,11 +31,13 @@ class RunHooks:
         task_contexts: Mapping[Task[Any, Any], Mapping[str, object]],
         run_handlers: Sequence[Callable[..., State | None]],
         interrupts: Interrupts,
+        reuse: Reuse | None = None,
     ) -> None:
         self._tasks, self._bodies, self._base = tasks, bodies, base
         self._task_contexts = task_contexts
         self._run_handlers = run_handlers
         self._interrupts = interrupts
+        self._reuse = reuse
         self._unit: Callable[[int], Unit]
         self._attempt: Callable[[int], AttemptInfo]
 
@@ -42,12 +45,15 @@ class RunHooks:
         """Take the two questions that only the scheduler can answer."""
         self._unit, self._attempt = unit, attempt
 
-    def extra_of(self, node: int, info: AttemptInfo) -> Mapping[str, object] | None:
+    def extra_of(self, uid: int, node: int, info: AttemptInfo) -> Mapping[str, object] | None:
         """The context keys that this attempt has and most have not."""
         given = self._task_contexts.get(self._tasks[node]) if self._task_contexts else None
-        if given is None and not info.resume and info.loop_count is None:
+        name = self._reuse.run_name(uid) if self._reuse is not None else None
+        if given is None and name is None and not info.resume and info.loop_count is None:
             return None
         extra = dict(given or {})
+        if name is not None:
+            extra["task_run_name"] = name
         if info.resume:
             extra["resume"] = True
         if info.loop_count is not None:
@@ -67,7 +73,7 @@ class RunHooks:
             tags=body.tags,
             index=index,
             run_count=info.run_count,
-            extra=self.extra_of(node, info),
+            extra=self.extra_of(uid, node, info),
         )
 
     @contextlib.contextmanager
@@ -90,10 +96,14 @@ class RunHooks:
         return Success("Task run succeeded.", result, context=lambda: self.context_of(uid))
 
     def changed(self, uid: int, old: State, new: State) -> State:
-        """Ask the handlers of the task, then those given to the run."""
-        node = self._unit(uid).node
-        task = self._tasks[node]
-        with self.around(uid):
-            what = f"task {self._bodies[node].name!r}"
+        """Ask the handlers of the task, then those given to the run; see first what need not be run again."""
+        unit = self._unit(uid)
+        task = self._tasks[unit.node]
+        what = f"task {self._bodies[unit.node].name!r}"
+
+        def ask(old: State, new: State) -> State:
             answer = ask_handlers(task, task.state_handlers, old, new, what=what)
             return ask_handlers(task, self._run_handlers, old, answer, what=what) if self._run_handlers else answer
+
+        with self.around(uid):
+            return ask(old, new) if self._reuse is None else self._reuse.changed(uid, unit, old, new, ask)

@@ -95,15 +95,25 @@ class Inputs:
             )
         return Measured(node, min(widths), origins or None)
 
-    def _failed(self, node: int) -> bool:
-        record = self._scheduler.record(node)
+    def _failed(self, uid: int) -> bool:
+        record = self._scheduler.record(uid)
         return isinstance(record, State) and not record.is_successful()
 
     def _origins(self, link: Link) -> Sequence[int]:
-        """Flatten the results of a map, and say from which child each element came."""
-        parts = cast("list[Sequence[Any]]", live(*self._whole(link.upstream)))
-        self._elements[link] = [element for part in parts for element in part]
-        return [index for index, part in enumerate(parts) for _ in part]
+        """Flatten the results of a map, and say from which child each element came.
+
+        A child that did not succeed stands for one element, so that its line ends there.
+        """
+        elements: list[Any] = []
+        origins: list[int] = []
+        for index, uid in enumerate(self._scheduler.children(link.upstream)):
+            kind, value = _pair(self._scheduler.record(uid))
+            part = [live(kind, value)] if self._failed(uid) else live(kind, value)
+            before = len(elements)
+            elements.extend(cast("Sequence[Any]", part))
+            origins.extend([index] * (len(elements) - before))
+        self._elements[link] = elements
+        return origins
 
     def _unmappable(self, spec: TaskSpec, link: Link, error: Exception) -> str:
         upstream = self._plan.specs[link.upstream].name

@@ -12,10 +12,12 @@ from mpflow._context import context as ambient
 from mpflow.authoring.compile import Compiled, compile_flow
 from mpflow.authoring.graph import Graph
 from mpflow.engine.messages import Begin, Event, Restored, SlotsChanged
-from mpflow.engine.plan import Plan
+from mpflow.engine.plan import Plan, Unit
 from mpflow.engine.scheduler import Scheduler
-from mpflow.engine.state import Failed, Mapped, Pending, Running, State
+from mpflow.engine.state import Cached, Failed, Mapped, Pending, Running, State
 from mpflow.executors.port import Body, get_executor
+from mpflow.results import Result
+from mpflow.runtime.caching import reuse_of
 from mpflow.runtime.clock import SystemClock
 from mpflow.runtime.coordinator import Coordinator, Interrupted
 from mpflow.runtime.flow_context import flow_context
@@ -36,11 +38,12 @@ def run_graph(
     owner: object,
     handlers: Sequence[StateHandler] = (),
     terminal_handler: Callable[..., State | None] | None = None,
+    result: Result | None = None,
 ) -> State:
     """Run a graph once and return the flow's state, with every task's state as its result.
 
     `handlers` see the flow's own changes, `terminal_handler` its last one; both are called with
-    `owner`. Raises KeyboardInterrupt, with the state so far as `.state`, when Ctrl-C ends the run.
+    `owner`. `result` is where tasks without one of their own keep theirs. Raises KeyboardInterrupt, with the state so far as `.state`, when Ctrl-C ends the run.
     """
     if options.state is not None and options.state.is_finished():
         return options.state
@@ -60,7 +63,7 @@ def run_graph(
     started = ask_handlers(owner, handlers, options.state or Pending(), Running("Running flow."), what=what)
     if not started.is_running():
         return started
-    final = _drive(compiled, options, base, clock)
+    final = _drive(compiled, options, base, clock, result)
     if terminal_handler is not None:
         states = {final.result[compiled.tasks[node]] for node in compiled.plan.reference}
         final = ask_handlers(owner, [_terminal(terminal_handler, states)], started, final, what=what)
@@ -76,8 +79,10 @@ def _terminal(
     return ask
 
 
-def _drive(compiled: Compiled, options: RunOptions, base: dict[str, object], clock: SystemClock) -> State:
-    plan = _watched(compiled.plan) if options.task_runner_state_handlers else compiled.plan
+def _drive(
+    compiled: Compiled, options: RunOptions, base: dict[str, object], clock: SystemClock, result: Result | None
+) -> State:
+    plan = compiled.plan
     bodies = tuple(
         Body(
             run=run,
@@ -93,11 +98,15 @@ def _drive(compiled: Compiled, options: RunOptions, base: dict[str, object], clo
             plan.specs, compiled.tasks, compiled.runs, compiled.constants, strict=True
         )
     )
-    restored = _restored(compiled, options)
     start_nodes = _start_nodes(compiled, options)
     if isinstance(start_nodes, Failed):
         start_nodes.result = {task: options.task_states.get(task, Pending()) for task in compiled.tasks}
         return start_nodes
+    restored, doubtful = _restored(compiled, options, start_nodes)
+    reuse = reuse_of(compiled, bodies, base, options, result=result, given=doubtful)
+    watched = range(len(plan.specs)) if options.task_runner_state_handlers else reuse.nodes if reuse is not None else ()
+    if watched:
+        plan = _watched(plan, frozenset(watched))
     executor = get_executor(options.executor, max_workers=options.max_workers)
     interrupts = Interrupts(executor.wake)
     hooks = RunHooks(
@@ -107,6 +116,7 @@ def _drive(compiled: Compiled, options: RunOptions, base: dict[str, object], clo
         task_contexts=options.task_contexts,
         run_handlers=options.task_runner_state_handlers,
         interrupts=interrupts,
+        reuse=reuse,
     )
     scheduler = Scheduler(
         plan,
@@ -116,9 +126,13 @@ def _drive(compiled: Compiled, options: RunOptions, base: dict[str, object], clo
         limits=options.limits or None,
     )
     hooks.bind(scheduler.unit, scheduler.attempt)
+    inputs = Inputs(plan, scheduler)
     watch = (ReleasingWatch if options.keep == "references" else Watch)(plan, scheduler)
     states = TaskStates(compiled.tasks, lambda node: _state_of(scheduler, node))
     with contextlib.ExitStack() as stack:
+        if reuse is not None:
+            reuse.bind(inputs.of)
+            stack.callback(reuse.publish, scheduler.state)
         stack.callback(executor.close)
         slots = executor.open(bodies, base)
         interrupts.rings(executor.bell)
@@ -130,7 +144,7 @@ def _drive(compiled: Compiled, options: RunOptions, base: dict[str, object], clo
             bodies=bodies,
             base=base,
             hooks=hooks,
-            inputs=Inputs(plan, scheduler),
+            inputs=inputs,
             watch=watch,
             interrupts=interrupts,
             clock=clock,
@@ -145,9 +159,10 @@ def _drive(compiled: Compiled, options: RunOptions, base: dict[str, object], clo
     return final.replace(result=states)
 
 
-def _watched(plan: Plan) -> Plan:
-    """The same plan with every change of every task shown to handlers."""
-    return replace(plan, specs=tuple(replace(spec, handled=True) for spec in plan.specs))
+def _watched(plan: Plan, nodes: frozenset[int]) -> Plan:
+    """The same plan with every change of these nodes shown to `RunHooks.changed`."""
+    specs = (replace(spec, handled=True) if node in nodes else spec for node, spec in enumerate(plan.specs))
+    return replace(plan, specs=tuple(specs))
 
 
 def _progress(states: TaskStates) -> str:
@@ -163,10 +178,41 @@ def _state_of(scheduler: Scheduler, node: int) -> State:
     return state
 
 
-def _restored(compiled: Compiled, options: RunOptions) -> list[Event]:
+def _restored(
+    compiled: Compiled, options: RunOptions, start_nodes: frozenset[int] | None
+) -> tuple[list[Event], dict[Unit, Cached]]:
+    """Sort the states given to the run: those that stand, and cached ones whose validators have yet to be asked."""
     nodes = {task: node for node, task in enumerate(compiled.tasks)}
-    # States of tasks that the flow does not have are ignored, so that one mapping can serve several flows.
-    return [Restored(nodes[task], -1, state) for task, state in options.task_states.items() if task in nodes]
+    reached = _reached(compiled.plan, start_nodes)
+    stand: list[Event] = []
+    doubtful: dict[Unit, Cached] = {}
+    for task, state in options.task_states.items():
+        # States of tasks that the flow does not have are ignored, so that one mapping can serve several flows.
+        node = nodes.get(task)
+        if node is None:
+            continue
+        if node in reached and isinstance(state, Cached):
+            doubtful[Unit(node)] = state
+            continue
+        if node in reached and isinstance(state, Mapped) and any(isinstance(each, Cached) for each in state.map_states):
+            children = list(state.map_states)
+            cached = {index: each for index, each in enumerate(children) if isinstance(each, Cached)}
+            doubtful.update((Unit(node, index), each) for index, each in cached.items())
+            left = [None if index in cached else each for index, each in enumerate(children)]
+            state = state.replace(map_states=left, n_map_states=len(left), result=None)  # noqa: PLW2901 - the same, in part
+        stand.append(Restored(node, -1, state))
+    return stand, doubtful
+
+
+def _reached(plan: Plan, start_nodes: frozenset[int] | None) -> frozenset[int]:
+    """The nodes that this run may run: all, or the start nodes and what is downstream of them."""
+    if start_nodes is None:
+        return frozenset(range(len(plan.specs)))
+    found = set(start_nodes)
+    for node in range(len(plan.specs)):
+        if node in found:
+            found.update(plan.downstream[node])
+    return frozenset(found)
 
 
 def _start_nodes(compiled: Compiled, options: RunOptions) -> frozenset[int] | Failed | None:

@@ -169,3 +169,29 @@ def test_a_wide_map(executor: Executor, width: int) -> None:
     with Flow("wide") as flow:
         t = total(add.map(numbers(width)))
     assert flow.run(executor=executor).result[t].result == width * (width + 1) // 2
+
+
+def test_flattening_a_map_ends_only_the_line_of_a_child_that_failed(executor: Executor) -> None:
+    @task
+    def pair(x):
+        if x == 1:
+            raise ValueError("one")
+        return [x, x]
+
+    with Flow("flatten and fail") as flow:
+        a = add.map(flatten(pair.map([0, 1, 2])))
+    state = flow.run(executor=executor)
+    assert [type(child) for child in state.result[a].map_states] == [Success, Success, TriggerFailed, Success, Success]
+
+
+def test_a_failed_upstream_has_no_say_in_the_width(executor: Executor) -> None:
+    @task
+    def boom():
+        raise ValueError
+
+    with Flow("width") as flow:
+        a = add.map(numbers(3), boom())
+        b = add.map(boom(), [1])
+    state = flow.run(executor=executor)
+    assert [type(child) for child in state.result[a].map_states] == [TriggerFailed] * 3
+    assert [type(child) for child in state.result[b].map_states] == [TriggerFailed]
