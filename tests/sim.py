@@ -13,7 +13,6 @@ import argparse
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from datetime import datetime, timezone
 from heapq import heappop, heappush
 from typing import Any
@@ -527,7 +526,7 @@ def shrink(seed: int) -> str:
                 break
         else:
             break
-    shown = (replace(spec, trigger=spec.trigger) for spec in plan.specs)
+    shown = (spec._replace(trigger=spec.trigger) for spec in plan.specs)
     return "\n  ".join(["a plan of", *(repr(spec) for spec in shown)])
 
 

@@ -37,8 +37,7 @@ class Unit(NamedTuple):
     index: int = -1  # type: ignore[assignment]  # hides tuple.index, which nobody wants of a unit
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TaskSpec:
+class TaskSpec(NamedTuple):
     """Everything that deciding about one node needs to know."""
 
     name: str

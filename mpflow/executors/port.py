@@ -10,7 +10,6 @@ from __future__ import annotations
 import difflib
 import importlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol, cast, runtime_checkable
 
 from mpflow.engine.messages import Event
@@ -24,8 +23,7 @@ MANY: Final = 2
 """An input's value is a sequence of (kind, value) pairs, which the body receives as one list."""
 
 
-@dataclass(frozen=True, slots=True)
-class Body:
+class Body(NamedTuple):
     """What is the same for all attempts of one node."""
 
     run: Callable[..., object]

@@ -6,7 +6,7 @@ it or to flatten it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import chain
 from typing import Any, cast
 
@@ -14,7 +14,7 @@ from mpflow.engine.messages import Measured
 from mpflow.engine.plan import Link, Plan, TaskSpec
 from mpflow.engine.scheduler import Scheduler
 from mpflow.engine.sealed import Sealed
-from mpflow.engine.state import Failed, State
+from mpflow.engine.state import Failed, Skipped, State
 from mpflow.executors.port import LIVE, MANY, SEALED, Input, live
 from mpflow.worker.perform import describe
 
@@ -22,8 +22,9 @@ from mpflow.worker.perform import describe
 class Inputs:
     """Gathers the arguments of each attempt from the records of what lies upstream."""
 
-    def __init__(self, plan: Plan, scheduler: Scheduler) -> None:
+    def __init__(self, plan: Plan, scheduler: Scheduler, *, shows_skips: Collection[int] = ()) -> None:
         self._plan = plan
+        self._shows_skips = shows_skips
         self._scheduler = scheduler
         self._keyed = tuple(tuple(link for link in spec.links if link.key is not None) for spec in plan.specs)
         self._elements: dict[Link, Sequence[Any]] = {}
@@ -34,7 +35,18 @@ class Inputs:
         links = self._keyed[node]
         if not links:
             return ()
-        return [Input(cast(str, link.key), *self._value(link, index)) for link in links]
+        inputs = [Input(cast(str, link.key), *self._value(link, index)) for link in links]
+        return (
+            [self._shown(link, index, given) for link, given in zip(links, inputs, strict=True)]
+            if node in self._shows_skips
+            else inputs
+        )
+
+    def _shown(self, link: Link, index: int, given: Input) -> Input:
+        """Give a skipped upstream as the state it is in, to tell it from a result of None."""
+        fans = link.mapped and not link.flattened and self._fans_out(link.upstream)
+        record = self._scheduler.record(self._scheduler.uid(link.upstream, index if fans else -1))
+        return Input(given.key, LIVE, record) if isinstance(record, Skipped) else given
 
     def _value(self, link: Link, index: int) -> tuple[int, object]:
         upstream = link.upstream
