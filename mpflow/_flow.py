@@ -10,6 +10,7 @@ from mpflow.authoring.edge import Edge
 from mpflow.authoring.graph import Graph
 from mpflow.authoring.task import Task
 from mpflow.engine.state import State
+from mpflow.results import Result
 
 StateHandler = Callable[..., "State | None"]
 
@@ -27,7 +28,8 @@ class Flow(Graph):
     `executor` is a name or an instance used by `run` where none is given there. Each of
     `state_handlers` is called with `(flow, old_state, new_state)` on each change of the flow's
     state, `on_failure` with `(flow, state)` if it fails; `terminal_state_handler` with `(flow,
-    state, reference_task_states)` and may return another final state. Raises ValueError without
+    state, reference_task_states)` and may return another final state. Where checkpointing is on, tasks without a `result` of
+    their own keep theirs as `result` says. Raises ValueError without
     a name and TypeError for handlers that cannot be called.
     """
 
@@ -42,6 +44,7 @@ class Flow(Graph):
         state_handlers: Iterable[StateHandler] | None = None,
         on_failure: Callable[..., object] | None = None,
         terminal_state_handler: StateHandler | None = None,
+        result: Result | None = None,
         validate: bool | None = None,
     ) -> None:
         super().__init__(name, tasks=tasks, edges=edges, reference_tasks=reference_tasks, validate=validate)
@@ -54,6 +57,9 @@ class Flow(Graph):
                 f"terminal_state_handler is {terminal_state_handler!r}; pass a callable taking (flow, state, reference_task_states)"
             )
         self.terminal_state_handler = terminal_state_handler
+        if result is not None and not isinstance(result, Result):
+            raise TypeError(f"result is {result!r}; pass a Result, such as mpflow.results.LocalResult(dir=...)")
+        self.result = result
 
     def run(
         self,
@@ -114,7 +120,12 @@ class Flow(Graph):
             keywords=parameter_values,
         )
         return run_graph(
-            self, options, owner=self, handlers=self.state_handlers, terminal_handler=self.terminal_state_handler
+            self,
+            options,
+            owner=self,
+            handlers=self.state_handlers,
+            terminal_handler=self.terminal_state_handler,
+            result=self.result,
         )
 
 
