@@ -11,7 +11,7 @@ __all__ = ["EdgeAnnotation", "flatten", "mapped", "unmapped"]
 
 
 class EdgeAnnotation:
-    """A value together with what its edge is to be; annotations nest, and the outer one wins."""
+    """A value together with what its edge is to be; annotations nest, and where two contradict each other the inner one wins."""
 
     __slots__ = ("annotations", "value")
 

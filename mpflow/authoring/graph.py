@@ -100,15 +100,20 @@ class Graph(Members):
                 stacklevel=2,
             )
         uncalled, self._uncalled = self._uncalled, []
-        for task, edge in uncalled:
-            lacking = self._unbound(task)
-            if lacking:
-                warnings.warn(
-                    f"task {task.name!r} was passed to {edge.downstream_task.name!r} without having been called, and nothing is "
-                    f"bound to its {', '.join(map(repr, lacking))}; call it, as in {task.name}(...), and pass what that returns",
-                    UserWarning,
-                    stacklevel=2,
-                )
+        # The piece of a flow that apply_map builds may use tasks of the flow around it.
+        if not context.get("mapped"):
+            for task, edge in uncalled:
+                self._warn_of_uncalled(task, edge)
+
+    def _warn_of_uncalled(self, task: AnyTask, edge: Edge) -> None:
+        lacking = self._unbound(task)
+        if lacking:
+            warnings.warn(
+                f"task {task.name!r} was passed to {edge.downstream_task.name!r}, but in flow {self.name!r} nothing is bound to its "
+                f"{', '.join(map(repr, lacking))}; call it in this block, as in {task.name}(...), and pass on what that returns",
+                UserWarning,
+                stacklevel=3,
+            )
 
     def _unbound(self, task: AnyTask) -> list[str]:
         bound = {edge.key for edge in self.joins()[0].get(task, ())}.union(self.constants.get(task, ()))
@@ -132,7 +137,9 @@ class Graph(Members):
         Raises TypeError for what is no task, and ValueError if another task has its slug.
         """
         if not isinstance(task, Task):
-            raise TypeError(f"add_task takes a task, not {task!r} of type {type(task).__name__}; a constant is joined by an edge")
+            raise TypeError(
+                f"add_task takes a task, not {task!r} of type {type(task).__name__}; a constant is joined by an edge"
+            )
         if task in self.tasks:
             return task
         slug = task.slug

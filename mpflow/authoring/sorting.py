@@ -32,7 +32,7 @@ def topological(nodes: Iterable[T], upstream: Callable[[T], Iterable[T]]) -> lis
             for up in ups:
                 met = waiting.get(up, 2)
                 if met == 1:
-                    raise ValueError
+                    raise ValueError("these nodes have a cycle")
                 if met == 0:
                     waiting[up] = 1
                     path.append((up, iter(upstream(up))))
