@@ -165,8 +165,8 @@ def test_threads_that_print_at_the_same_time_do_not_mix(
     flow.run(executor=ThreadExecutor(max_workers=3))
     assert sys.stdout is before
     assert sorted(collected.lines("mpflow.speak")) == [
-        "INFO mpflow.speak one 0",
         "INFO mpflow.speak after the other has left",
+        "INFO mpflow.speak one 0",
         "INFO mpflow.speak one 1",
     ]
     assert capsys.readouterr().out == "to the screen\n"
