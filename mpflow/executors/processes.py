@@ -5,7 +5,10 @@ Owns what is said about a task that a process boundary hurt. Decides nothing abo
 
 from __future__ import annotations
 
+import _thread
+import contextlib
 import os
+import pickle
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, datetime, timedelta
@@ -52,7 +55,7 @@ class ProcessExecutor:
     max_workers: processes to run; by default the CPUs this process may use.
     start_method: "forkserver" (workers are forked from a clean process), "spawn" (each is started afresh) or "fork"
     (forked from this process, for its big globals; not safe with threads).
-    initializer, initargs: called in each worker before its first task of a run.
+    initializer, initargs: called in each worker before its first task.
     max_tasks_per_worker: a worker is replaced after so many tasks.
     memory_limit: bytes, or text such as "4GB", that one worker with its children may occupy.
     threads_per_task: what numerical libraries may start in each worker; None leaves them alone.
@@ -103,6 +106,7 @@ class ProcessExecutor:
         self._failed: list[tuple[int, int, State]] = []
         self._slots = 0
         self._trusted: set[str] = set()
+        self._pictured: tuple[tuple[object, ...], bytes] | None = None
         self._encode: codec.Encoder = codec.encode_for_copies if start_method == "fork" else codec.encode
 
     def __repr__(self) -> str:
@@ -406,26 +410,30 @@ class ProcessExecutor:
         return environ
 
     def _settings(self) -> bytes:
-        initializer: bytes | None = None
-        if self._initializer is not None:
-            initializer = self._encode((self._initializer, self._initargs), "the initializer")
+        """What workers are to take over from this process, as it is now."""
         try:
             cwd = os.getcwd()
         except OSError:
             cwd = ""
-        return self._encode(
-            {
-                "path": list(map(str, sys.path)),
+        # Looked at for every run, encoded only where something has changed.
+        environ = dict(os.environ._data)  # type: ignore[attr-defined]  # noqa: SLF001 - decoding costs 20 µs
+        picture = (environ, list(map(str, sys.path)), cwd, _umask(), _log_levels())
+        if self._pictured is None or self._pictured[0] != picture:
+            initializer: bytes | None = None
+            if self._initializer is not None:
+                initializer = self._encode((self._initializer, self._initargs), "the initializer")
+            settings = {
+                "path": picture[1],
                 "cwd": cwd,
-                "umask": _umask(),
+                "umask": picture[3],
                 "environ": self._environ(),
                 "max_tasks": self._max_tasks,
                 "threads": self._threads,
-                "log_levels": _log_levels(),
+                "log_levels": picture[4],
                 "initializer": initializer,
-            },
-            "the settings of the workers",
-        )
+            }
+            self._pictured = picture, pickle.dumps(settings, codec.PROTOCOL)
+        return self._pictured[1]
 
 
 _THREAD_VARIABLES: Final = (
@@ -458,7 +466,8 @@ def _split(base: Mapping[str, object], encode: codec.Encoder) -> tuple[bytes, by
             for key, value in fresh.items():
                 encode(value, f"the context's value for {key!r}")
             raise
-    return encode(shared, "the context"), blob, encode(copied, "the context")
+    # Of built-in types only, so nothing of it can be unknown to workers.
+    return pickle.dumps(shared, codec.PROTOCOL), blob, pickle.dumps(copied, codec.PROTOCOL)
 
 
 def _plain(text: str) -> str:
@@ -467,14 +476,13 @@ def _plain(text: str) -> str:
 
 
 def _umask() -> int:
-    try:
-        with open("/proc/self/status", "rb") as file:
+    # It can only be read by setting it, which other threads would notice.
+    if _thread._count():  # noqa: SLF001 - threading would have to be imported
+        with contextlib.suppress(OSError), open("/proc/self/status", "rb") as file:
             for line in file:
                 if line.startswith(b"Umask:"):
                     return int(line.split()[1], 8)
-    except OSError:
-        pass
-    mask = os.umask(0o022)
+    mask = os.umask(0o077)
     os.umask(mask)
     return mask
 

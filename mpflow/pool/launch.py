@@ -98,9 +98,8 @@ def _execute(code: str, fds: Mapping[int, int], environ: Mapping[str, str]) -> i
     path = [home, *filter(os.path.isabs, map(str, sys.path))]
     prologue = _CODE.format(path=path, home=[home], no_bytecode=sys.dont_write_bytecode)
     actions: list[Any] = [(os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0)]
-    for stream in (1, 2):
-        if not _is_open(stream):
-            actions.append((os.POSIX_SPAWN_OPEN, stream, "/dev/null", os.O_WRONLY, 0))
+    closed = [stream for stream in (1, 2) if not _is_open(stream)]
+    actions += [(os.POSIX_SPAWN_OPEN, stream, "/dev/null", os.O_WRONLY, 0) for stream in closed]
     # By way of numbers that are neither source nor target, so that nothing is overwritten before it has been copied.
     between = (number for number in range(6, 64) if number not in fds)
     steps = [(fd, next(between), target) for fd, target in fds.items()]

@@ -67,7 +67,7 @@ class Link:
     """The coordinator's end of one worker."""
 
     __slots__ = (
-        "_down_poll",
+        "_bell",
         "_outbox",
         "_reader",
         "barred",
@@ -122,7 +122,7 @@ class Link:
         self.seen = 0
         self.pid = 0
         self.pidfd = -1
-        self.run = -1
+        self.run = 0
         self.taught: set[int] = set()
         self.queue: deque[Order] = deque()
         self.load = 0
@@ -133,6 +133,7 @@ class Link:
         self.condemned = False
         self.was_up = False
         self._reader = protocol.FrameReader(self.nonce)
+        self._bell = protocol.frame(self.nonce, [])
         self._outbox: deque[memoryview] = deque()
 
     # -- sending -------------------------------------------------------------------------------------------------------------
@@ -145,8 +146,20 @@ class Link:
 
     def send(self, operations: list[tuple[object, ...]]) -> bool:
         """Send a batch without waiting; False where part of it still waits for the pipe."""
-        self._outbox.append(memoryview(protocol.frame(self.nonce, operations)))
-        return len(self._outbox) == 1 and self.push()
+        data = protocol.frame(self.nonce, operations)
+        written = 0
+        if not self._outbox:
+            try:
+                written = os.write(self.down, data)
+            except BlockingIOError:
+                pass
+            except OSError:
+                # It is dying; its death says what was lost.
+                return True
+            if written == len(data):
+                return True
+        self._outbox.append(memoryview(data)[written:])
+        return False
 
     def push(self) -> bool:
         """Write on what waits; True when nothing does."""
@@ -188,14 +201,16 @@ class Link:
             if not data:
                 ended = True
                 break
-            records += self._reader.feed(data)
+            if data != self._bell or self._reader.partial:
+                records += self._reader.feed(data)
             if len(data) < CHUNK:
                 break
         if self._reader.garbled:
             self.condemned = True
         # The doorbell rang after the records were written.
         self.seen = self.ring.written
-        return self.ring.take(self.seen) + records, ended
+        announced = self.ring.take(self.seen)
+        return (announced + records if records else announced), ended
 
     def peek(self) -> list[tuple[Any, ...]]:
         """Read records that have not been announced yet.

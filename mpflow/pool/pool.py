@@ -34,6 +34,8 @@ _NEVER_S: Final = float("inf")
 _RECALL_NS: Final = 1_000_000
 """How long a body must have run before the jobs behind it are fetched back for an idle worker."""
 _GRACE_S: Final = 0.1
+_SPIN_NS: Final = 40_000
+"""A job expected to take no longer than this is waited for awake."""
 _ENDINGS: Final = frozenset((protocol.WON, protocol.LOST, protocol.GARBLED))
 _STILLBORN: Final = 30
 """Deaths in a row, with no job begun in between, after which trying again is no use."""
@@ -130,6 +132,7 @@ class Pool:
         self._next_number = 1
         self._run = 0
         self._run_message: tuple[object, ...] | None = None
+        self._settings = b""
         self._stillborn = 0
         self._lost_supervisors = 0
         self._died = self._started = self._supervisors = self._recalls = 0
@@ -141,6 +144,7 @@ class Pool:
         self._supervisor = 0
         self._unsent: deque[tuple[bytes, tuple[int, ...], Link | None]] = deque()
         self._pid = os.getpid()
+        self._processors = len(os.sched_getaffinity(0))
         launch.fill_standard_streams()
         self._epoll = select.epoll()
         # A pipe and no eventfd: the interpreter writes a single byte when a signal comes (signal.set_wakeup_fd).
@@ -354,10 +358,14 @@ class Pool:
     def begin_run(self, settings: bytes, shared: bytes, fresh: bytes | None, copied: bytes) -> None:
         """Tell all workers, and those to come, about a new run."""
         self._run += 1
+        same = settings == self._settings
+        self._settings = settings
         self._run_message = (protocol.BEGIN_RUN, self._run, settings, shared, fresh, copied)
+        brief = (protocol.BEGIN_RUN, self._run, None, shared, fresh, copied)
         for link in self._links.values():
             if not link.retiring:
-                self._begin_on(link)
+                self._send(link, [brief if same and link.run else self._run_message])
+                link.run = self._run
 
     def end_run(self) -> None:
         """Forget the run's jobs; a worker that still performs one is killed."""
@@ -430,6 +438,12 @@ class Pool:
         backlog = self._backlog
         if not backlog:
             return
+        if len(backlog) == 1:
+            # The usual case of a chain: whoever has nothing to do.
+            for link in self._links.values():
+                if not link.queue and self._open_to_work(link):
+                    self._send_batches([(link, self._take_from_backlog(link, 1))])
+                    return
         batches: dict[int, tuple[Link, list[Order]]] = {}
         links = [link for link in self._links.values() if self._open_to_work(link)]
         while backlog and links:
@@ -533,12 +547,15 @@ class Pool:
         """
         ready = self._ready
         deadline = None if timeout is None else time.monotonic() + timeout
+        brisk = self._brisk_until()
         while True:
             patience = 0.0 if ready else self._patience(deadline)
-            try:
+            events = self._epoll.poll(0 if brisk else patience)
+            if brisk and not events:
+                if time.monotonic_ns() < brisk:
+                    continue
+                brisk = 0
                 events = self._epoll.poll(patience)
-            except InterruptedError:
-                events = []
             woken = False
             for fd, flags in events:
                 link = self._by_fd.get(fd)
@@ -562,6 +579,22 @@ class Pool:
                 break
         self._ready = []
         return ready
+
+    def _brisk_until(self) -> int:
+        """Until when to look again and again instead of going to sleep, in ns; 0 for not at all.
+
+        To wake a sleeping processor takes longer than a short job, so where just one worker is at work on one, and that
+        leaves a processor free, waiting for it awake is the faster way.
+        """
+        busy = None
+        for link in self._links.values():
+            if link.queue:
+                if busy is not None:
+                    return 0
+                busy = link
+        if busy is None or busy.load > _SPIN_NS or len(busy.queue) > 1 or self._processors < 2:
+            return 0
+        return time.monotonic_ns() + 2 * _SPIN_NS
 
     def _patience(self, deadline: float | None) -> float | None:
         """How long to wait for news; where queues are deep, no longer than until the next look around."""

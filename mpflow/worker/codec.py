@@ -11,10 +11,11 @@ import pickle
 import sys
 from collections import ChainMap
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache
 from importlib.machinery import PathFinder
 from types import ModuleType
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from mpflow.errors import PayloadError
 
@@ -68,16 +69,23 @@ def _by_value(value: object, what: str) -> bytes:
 
 
 def _cloud_dumps(value: object) -> bytes:
+    file = _BytesIO()
+    _cloud_pickler()(file, protocol=PROTOCOL).dump(value)
+    return file.getvalue()
+
+
+@cache
+def _cloud_pickler() -> Any:
     import cloudpickle
 
     class Pickler(cloudpickle.CloudPickler):  # type: ignore[misc]
         """As cloudpickle's, but an open file does not turn into a copy of what is in it."""
 
-        dispatch_table = ChainMap({io.TextIOWrapper: _refuse_file}, cloudpickle.CloudPickler.dispatch_table)
+        dispatch_table: ClassVar[Any] = ChainMap(
+            {io.TextIOWrapper: _refuse_file}, cloudpickle.CloudPickler.dispatch_table
+        )
 
-    file = _BytesIO()
-    Pickler(file, protocol=PROTOCOL).dump(value)
-    return file.getvalue()
+    return Pickler
 
 
 def _refuse_file(file: io.TextIOWrapper) -> Any:
@@ -179,19 +187,30 @@ def _sent_along() -> Iterator[None]:
     import cloudpickle
 
     added: list[ModuleType] = []
-    for name, module in list(sys.modules.items()):
-        if name != "__main__" and _suspect(name, module):
-            # A ValueError says that the user has registered it.
-            try:
+    for module in _unknown_to_workers():
+        # A ValueError says that it is not among the loaded modules; then nothing can refer to it by name.
+        with suppress(ValueError):
+            if module.__name__ not in cloudpickle.list_registry_pickle_by_value():
                 cloudpickle.register_pickle_by_value(module)
-            except ValueError:
-                continue
-            added.append(module)
+                added.append(module)
     try:
         yield
     finally:
         for module in added:
             cloudpickle.unregister_pickle_by_value(module)
+
+
+_looked_at: dict[str, Any] = {"count": -1, "unknown": []}
+
+
+def _unknown_to_workers() -> list[ModuleType]:
+    # Looking through all modules takes longer than pickling a function; when one is added or removed is soon enough.
+    if _looked_at["count"] != len(sys.modules):
+        modules = list(sys.modules.items())
+        _looked_at["unknown"] = [module for name, module in modules if name != "__main__" and _suspect(name, module)]
+        _looked_at["count"] = len(modules)
+    unknown: list[ModuleType] = _looked_at["unknown"]
+    return unknown
 
 
 def _suspect(name: str, module: ModuleType) -> bool:

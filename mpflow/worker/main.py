@@ -11,6 +11,7 @@ import contextlib
 import marshal
 import os
 import pickle
+import select
 import sys
 import time
 from collections.abc import Callable
@@ -36,6 +37,10 @@ _now = time.monotonic_ns
 
 FLUSH_NS: Final = 1_000_000
 """Reports wait at most this long for others to keep them company."""
+SPIN_NS: Final = 50_000
+"""How long to look for news before going to sleep."""
+BRISK_NS: Final = 200_000
+"""A wait shorter than this makes the next one begin with looking."""
 SCRUB_NS: Final = 5_000_000
 """How long a body that has been seen before may go without the thorough look at what it left behind."""
 
@@ -49,6 +54,10 @@ class Worker:
         self._ring = protocol.RingWriter(mapping)
         self._reader = protocol.FrameReader(nonce)
         self._bell = protocol.frame(nonce, [])
+        poll = select.poll()
+        poll.register(down, select.POLLIN)
+        self._poll = poll.poll
+        self._brisk = False
         self._unflushed = False
         self._flushed_at = 0
         self._taught: dict[int, Any] = {}
@@ -66,6 +75,7 @@ class Worker:
         self._late_logs: list[bytes] = []
         self._logs = LogForwarder(self._log)
         self._scrubbed_at = 0
+        self._initialized = False
         self._body = 0
         self._tidy: set[int] = set()
 
@@ -77,11 +87,7 @@ class Worker:
         self._ring_bell()
         feed = self._reader.feed
         while True:
-            try:
-                data = _read(self._down, CHUNK)
-            except OSError:
-                # A body closed every descriptor it could find; whoever watches this process sends another.
-                self._leave()
+            data = self._receive()
             if not data:
                 self._leave()
             operations = feed(data)
@@ -106,6 +112,30 @@ class Worker:
                 self._dropped.clear()
             if self._unflushed:
                 self._ring_bell()
+
+    def _receive(self) -> bytes:
+        """Read what there is, waiting until there is something; nothing means that nobody is left to send.
+
+        Where the last wait was short this one begins by looking again and again: to wake a processor from its sleep takes
+        longer than a short task.
+        """
+        poll = self._poll
+        try:
+            if not poll(0):
+                began = now = _now()
+                if self._brisk:
+                    while not poll(0):
+                        now = _now()
+                        if now - began > SPIN_NS:
+                            poll(None)
+                            break
+                else:
+                    poll(None)
+                self._brisk = _now() - began < BRISK_NS
+            return _read(self._down, CHUNK)
+        except OSError:
+            # A body closed every descriptor it could find; whoever watches this process sends another.
+            return b""
 
     def _leave(self) -> NoReturn:
         self._hygiene.flush()
@@ -163,16 +193,17 @@ class Worker:
     def _begin_run(self, operation: tuple[Any, ...]) -> None:
         _, run, settings, shared, fresh, copied = operation
         self._run = run
+        self._shared, self._fresh, self._copied = _loads(shared), fresh, _loads(copied)
+        if settings is None:
+            return
         stage = "preparation for a run"
         try:
-            self._install(_loads(settings))
-            self._shared = _loads(shared)
-            self._fresh = fresh
-            self._copied = _loads(copied)
-            initializer = _loads(settings)["initializer"]
-            if initializer is not None:
+            wanted = _loads(settings)
+            self._install(wanted)
+            if wanted["initializer"] is not None and not self._initialized:
+                self._initialized = True
                 stage = "initializer"
-                call, arguments = _loads(initializer)
+                call, arguments = _loads(wanted["initializer"])
                 call(*arguments)
         # The initializer is the user's.
         except BaseException as error:  # noqa: BLE001

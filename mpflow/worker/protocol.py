@@ -49,7 +49,8 @@ TEACH: Final = 0
 FORGET: Final = 1
 """(FORGET, ids): objects that no later job will name."""
 BEGIN_RUN: Final = 2
-"""(BEGIN_RUN, run, settings, shared, fresh, copied): a new run, its process settings, and the constant part of its context."""
+"""(BEGIN_RUN, run, settings or None, shared, fresh, copied): a new run, the process settings where they are not those of the
+run before, and the constant part of its context."""
 JOB: Final = 3
 """(JOB, seq, job, spec, index, run_count, inputs, extra); spec is (body id, constants, name, slug, tags, log_stdout) or the id of
 one that was taught; inputs are (key, pickle or pickles); extra is a pickle or None."""
@@ -98,6 +99,11 @@ class FrameReader:
         self._have = 0
         self.garbled = False
         """Whether anything has come that the other side did not send."""
+
+    @property
+    def partial(self) -> bool:
+        """Whether part of a frame has come and the rest has not."""
+        return self._have > 0
 
     def feed(self, data: bytes) -> list[tuple[Any, ...]]:
         """Take what was read; return the operations of all frames that are now complete."""

@@ -61,7 +61,9 @@ class Crew:
     def collect(self, count: int, each_turn: Callable[[], object] | None = None) -> None:
         give_up = time.monotonic() + PATIENCE
         while len(self.outcomes) < count:
-            assert time.monotonic() < give_up, f"only {len(self.outcomes)} of {count} jobs ended: {self.pool.statistics()}"
+            assert time.monotonic() < give_up, (
+                f"only {len(self.outcomes)} of {count} jobs ended: {self.pool.statistics()}"
+            )
             for event in self.executor.wait(1.0 if each_turn is None else 0.02):
                 if isinstance(event, AttemptsEnded):
                     for unit, _, outcome in zip(event.units, event.attempts, event.outcomes, strict=True):

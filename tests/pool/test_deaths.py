@@ -205,7 +205,9 @@ def test_the_interpreter_of_the_workers_is_missing(crew: MakeCrew, monkeypatch: 
         crew().run([add_one], [one(1)])
 
 
-def test_workers_that_never_come_up_end_the_run(crew: MakeCrew, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_workers_that_never_come_up_end_the_run(
+    crew: MakeCrew, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     fake = tmp_path / "python"
     fake.write_text("#!/bin/sh\nexit 9\n")
     fake.chmod(0o755)
@@ -243,7 +245,8 @@ def test_a_time_limit_kills_and_names_itself(crew: MakeCrew) -> None:
         return a
 
     states = crew().run(
-        [body(sleep, timeout=0.3), add_one], [one(60), one(0.01, unit=1), *(one(n, node=1, unit=n) for n in range(2, 20))]
+        [body(sleep, timeout=0.3), add_one],
+        [one(60), one(0.01, unit=1), *(one(n, node=1, unit=n) for n in range(2, 20))],
     )
     assert isinstance(states[0], TimedOut)
     assert "timed out after 0.3 s" in str(states[0].message)
@@ -359,7 +362,12 @@ def test_a_job_may_be_killed_wherever_it_is(crew: MakeCrew) -> None:
         crowd.executor.kill(unit, 1, "nobody wants it")
     crowd.collect(4)
     crowd.executor.close()
-    assert [type(crowd.outcomes[unit]).__name__ for unit in range(4)] == ["Cancelled", "Cancelled", "Success", "Cancelled"]
+    assert [type(crowd.outcomes[unit]).__name__ for unit in range(4)] == [
+        "Cancelled",
+        "Cancelled",
+        "Success",
+        "Cancelled",
+    ]
 
 
 @pytest.mark.parametrize("method", ["spawn", "fork"])

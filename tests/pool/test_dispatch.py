@@ -193,7 +193,10 @@ while True:
 @pytest.mark.parametrize("more", ["", "if os.fork() == 0: time.sleep(100)"])
 def test_nothing_outlives_the_coordinator(number: int, more: str) -> None:
     process = subprocess.Popen(
-        [sys.executable, "-c", COORDINATOR.replace("MORE", more)], stdout=subprocess.PIPE, text=True, start_new_session=True
+        [sys.executable, "-c", COORDINATOR.replace("MORE", more)],
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
     assert process.stdout is not None
     pids = [int(process.stdout.readline()) for _ in range(4)]
@@ -281,14 +284,14 @@ open(sys.argv[1], "w").write("well")
 
     with tempfile.TemporaryDirectory() as folder:
         path = f"{folder}/out"
-        subprocess.run(
-            f"exec {sys.executable} -c '{script}' {path} <&- >&- 2>&-", shell=True, check=True, timeout=60
-        )
+        subprocess.run(f"exec {sys.executable} -c '{script}' {path} <&- >&- 2>&-", shell=True, check=True, timeout=60)
         assert Path(path).read_text() == "well"
 
 
 def test_a_reader_of_the_output_that_goes_away_harms_no_task() -> None:
-    script = COORDINATOR.split("executor =")[0] + """
+    script = (
+        COORDINATOR.split("executor =", maxsplit=1)[0]
+        + """
 def speak(): print("x" * 10000)
 executor = ProcessExecutor(2)
 executor.open([Body(speak, "f", "f", {})], {})
@@ -300,7 +303,10 @@ while len(done) < 100:
 executor.close()
 sys.stderr.write(str(sum(isinstance(outcome, bytes) for outcome in done)))
 """
-    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     assert process.stdout is not None
     assert process.stderr is not None
     process.stdout.read(100)

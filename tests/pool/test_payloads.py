@@ -69,7 +69,7 @@ def test_results_that_will_not_pickle(crew: MakeCrew) -> None:
         return nested
 
     def open_file() -> Any:
-        return open("/dev/null")  # noqa: SIM115
+        return open("/dev/null")
 
     bodies = [
         threading.Lock,
@@ -82,7 +82,9 @@ def test_results_that_will_not_pickle(crew: MakeCrew) -> None:
         RaisesOnLoad,
     ]
     jobs = [Job(n, 1, n, -1, 1) for n in range(len(bodies))]
-    states = crew().run([*map(body, bodies), body(add_one)], [*jobs, *(one(n, node=len(bodies), unit=n) for n in range(50, 90))])
+    states = crew().run(
+        [*map(body, bodies), body(add_one)], [*jobs, *(one(n, node=len(bodies), unit=n) for n in range(50, 90))]
+    )
     for state in states[: len(bodies)]:
         assert type(state) is Failed
         assert "pickle" in str(state.message)
@@ -126,7 +128,8 @@ def test_the_words_of_an_exception_always_arrive(crew: MakeCrew, kind: type[Exce
 
 
 @pytest.mark.parametrize(
-    "error", [SystemExit(3), KeyboardInterrupt(), GeneratorExit(), StopIteration(5), MemoryError("full"), BaseException("base")]
+    "error",
+    [SystemExit(3), KeyboardInterrupt(), GeneratorExit(), StopIteration(5), MemoryError("full"), BaseException("base")],
 )
 def test_any_exception_is_a_failure(crew: MakeCrew, error: BaseException) -> None:
     def fail() -> None:
@@ -247,5 +250,7 @@ def test_attempts_do_not_share_their_context(crew: MakeCrew) -> None:
         context.deep["a"].append(1)
         return seen
 
-    states = crew(1).run([spoil], [one(unit=n) for n in range(5)], {"shared": [], "parameters": {"p": 1}, "deep": {"a": []}})
+    states = crew(1).run(
+        [spoil], [one(unit=n) for n in range(5)], {"shared": [], "parameters": {"p": 1}, "deep": {"a": []}}
+    )
     assert {state.result for state in states} == {(0, None, 0)}

@@ -31,13 +31,15 @@ def picture() -> dict[str, object]:
         "environ": dict(os.environ),
         "path": list(sys.path),
         "streams": [sys.stdin.closed, sys.stdout.closed, sys.stderr.closed],
-        "handlers": [str(signal.getsignal(number)) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD, signal.SIGUSR1)],
+        "handlers": [
+            str(signal.getsignal(number)) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD, signal.SIGUSR1)
+        ],
         "timers": [signal.getitimer(timer)[0] for timer in (signal.ITIMER_REAL, signal.ITIMER_PROF)],
         "blocked": sorted(map(int, signal.pthread_sigmask(signal.SIG_BLOCK, ()))),
         "threads": threading.active_count(),
         "pickle": pickle.loads(pickle.dumps([1])),
         "nofile": resource.getrlimit(resource.RLIMIT_NOFILE),
-        "print": print("", end="", flush=True),
+        "print": print(end="", flush=True),
         "error": os.write(2, b""),
     }
 
@@ -202,9 +204,16 @@ def reap_children() -> None:
         reap_children,
     ],
 )
-def test_nothing_is_left_to_the_next_task(crew: MakeCrew, act: Callable[[], object], capfd: pytest.CaptureFixture[str]) -> None:
+def test_nothing_is_left_to_the_next_task(
+    crew: MakeCrew, act: Callable[[], object], capfd: pytest.CaptureFixture[str]
+) -> None:
     crowd = crew(1)
-    jobs = [one(node=0, unit=0), *(one(node=n % 2, unit=n) for n in range(1, 10)), one(0.3, node=2, unit=10), one(node=0, unit=11)]
+    jobs = [
+        one(node=0, unit=0),
+        *(one(node=n % 2, unit=n) for n in range(1, 10)),
+        one(0.3, node=2, unit=10),
+        one(node=0, unit=11),
+    ]
     states = crowd.run([picture, act, time_passes], jobs)
     assert all(isinstance(state, Success) for state in states), [s for s in states if not isinstance(s, Success)]
     first = states[0].result
