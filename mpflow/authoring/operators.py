@@ -11,6 +11,7 @@ from functools import partial
 from operator import attrgetter
 from typing import Any, ClassVar
 
+from mpflow._context import context
 from mpflow.authoring.task import Task
 
 __all__ = [
@@ -276,6 +277,15 @@ OPERATORS: dict[str, type[Task[..., Any]]] = {
 }  # fmt: skip
 
 
+_PATTERNS: dict[str, Task[..., Any]] = {}
+
+
 def operator_task(operator: str, operands: tuple[Any, ...], flow: Any, **options: Any) -> Any:
-    """Add the task for an operator to a flow and return it."""
-    return OPERATORS[operator](**options).bind(*operands, flow=flow)
+    """Add the task for an operator to a flow and return it; options of None are left as they are."""
+    pattern = _PATTERNS.get(operator)
+    if pattern is None:
+        # The tags and the flow of whoever happens to be first are not the pattern's.
+        with context.scope({}):
+            pattern = _PATTERNS[operator] = OPERATORS[operator]()
+    changes = {name: value for name, value in options.items() if value is not None}
+    return pattern(*operands, flow=flow, task_args=changes)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,7 +20,7 @@ def test_every_order_is_an_order_and_every_cycle_a_cycle(upstream):
     cycle = cycle_among(nodes, upstream.__getitem__)
     if cycle:
         assert cycle[0] == cycle[-1]
-        for before, after in zip(cycle, cycle[1:], strict=False):
+        for before, after in pairwise(cycle):
             assert before in upstream[after]
         with pytest.raises(ValueError, match="cycle"):
             topological(nodes, upstream.__getitem__)

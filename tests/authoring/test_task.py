@@ -224,7 +224,7 @@ def test_chains_with_other_decorators():
 
 
 def test_partials_callables_and_classes_become_tasks():
-    class Callable_:
+    class Echo:
         def __call__(self, x):
             return x
 
@@ -235,7 +235,7 @@ def test_partials_callables_and_classes_become_tasks():
     with Graph("f") as g:
         assert task(functools.partial(lambda a, b: a + b, 1))(2).run(2) == 3
         task(functools.partial(lambda a, b: a + b, b=1))(2)
-        task(Callable_())(1)
+        task(Echo())(1)
         task(Box)(1)
     assert len(g.tasks) == 4
 
@@ -247,7 +247,7 @@ def test_only_functions_become_tasks(fn):
 
 
 def test_a_task_of_a_task_is_refused():
-    with pytest.raises(TypeError, match="task already"), pytest.warns(UserWarning):
+    with pytest.raises(TypeError, match="task already"), pytest.warns(UserWarning, match="constructor"):
         task(inc)
 
 

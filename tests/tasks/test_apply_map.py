@@ -44,7 +44,7 @@ def test_every_task_of_the_function_is_mapped():
 
 def test_constants_are_mapped_over_or_given_whole():
     with Graph("f") as g:
-        t = apply_map(lambda x, y: add(x, y), [1, 2], unmapped(7))
+        t = apply_map(add, [1, 2], unmapped(7))
     assert g.constants[t] == {"y": 7}
     (edge,) = g.edges_to(t)
     assert (edge.key, edge.mapped) == ("x", True)
@@ -100,4 +100,4 @@ def test_misuse():
         with pytest.raises(TypeError, match="int"):
             apply_map(inc, 5)
         with pytest.raises(ValueError, match="inside apply_map"):
-            apply_map(lambda x: inc.map(x), [1])
+            apply_map(inc.map, [1])

@@ -91,7 +91,7 @@ def test_misuse():
         Cluster(1)
     g = Graph("f")
     block = Cluster(1, flow=g)
-    with pytest.raises(ValueError, match="'f'.*'g'"):
+    with pytest.raises(ValueError, match=r"'f'.*'g'"):
         block.add_task(use, Graph("g"))
     with Graph("h"), pytest.raises(TypeError, match="'size'"):
         Cluster()
