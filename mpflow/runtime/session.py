@@ -89,13 +89,13 @@ def _drive(
             name=spec.name,
             slug=spec.slug,
             constants=constants,
-            tags=tuple(sorted(task.tags)),
+            tags=tags,
             timeout=spec.timeout,
             log_stdout=task.log_stdout,
             mapped=spec.mapped,
         )
-        for spec, task, run, constants in zip(
-            plan.specs, compiled.tasks, compiled.runs, compiled.constants, strict=True
+        for spec, task, run, constants, tags in zip(
+            plan.specs, compiled.tasks, compiled.runs, compiled.constants, compiled.tags, strict=True
         )
     )
     start_nodes = _start_nodes(compiled, options)
@@ -126,7 +126,7 @@ def _drive(
         limits=options.limits or None,
     )
     hooks.bind(scheduler.unit, scheduler.attempt)
-    inputs = Inputs(plan, scheduler)
+    inputs = Inputs(plan, scheduler, shows_skips=compiled.shows_skips)
     watch = (ReleasingWatch if options.keep == "references" else Watch)(plan, scheduler)
     states = TaskStates(compiled.tasks, lambda node: _state_of(scheduler, node))
     with contextlib.ExitStack() as stack:
@@ -161,7 +161,7 @@ def _drive(
 
 def _watched(plan: Plan, nodes: frozenset[int]) -> Plan:
     """The same plan with every change of these nodes shown to `RunHooks.changed`."""
-    specs = (replace(spec, handled=True) if node in nodes else spec for node, spec in enumerate(plan.specs))
+    specs = (spec._replace(handled=True) if node in nodes else spec for node, spec in enumerate(plan.specs))
     return replace(plan, specs=tuple(specs))
 
 
