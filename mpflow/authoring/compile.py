@@ -7,6 +7,7 @@ and brings options into the units of the engine. Time and space grow with tasks 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 from mpflow.authoring.edge import Edge
 from mpflow.authoring.graph import Graph
 from mpflow.authoring.literals import Constant
-from mpflow.authoring.options import TaskOptions
+from mpflow.authoring.options import DEFAULTS, TaskOptions
 from mpflow.authoring.parameter import DateTimeParameter, Parameter
 from mpflow.authoring.task import Task, body_of, options_of, tags_of
 from mpflow.engine.plan import Link, Plan, TaskSpec
@@ -130,4 +131,34 @@ def _likeness(options: TaskOptions, *, inline: bool) -> TaskSpec:
 def _run(task: AnyTask, parameters: Mapping[str, object]) -> Callable[..., Any]:
     if isinstance(task, Parameter) and type(task).run in {Parameter.run, DateTimeParameter.run}:
         return partial(task.value_from, parameters)
-    return body_of(task)
+    run = body_of(task)
+    if getattr(run, "__self__", None) is task and _stays_here(options_of(task)):
+        return InstanceBody(task)
+    return run
+
+
+def _stays_here(options: TaskOptions) -> bool:
+    """Whether there are options that only the coordinator needs and that may not be able to travel, such as handlers."""
+    return any(getattr(options, name) != getattr(DEFAULTS, name) for name in _OF_THE_COORDINATOR)
+
+
+_OF_THE_COORDINATOR = ("trigger", "state_handlers", "cache_validator", "result", "target", "task_run_name", "retry_on")
+
+
+class InstanceBody:
+    """The bound `run` of a task, which leaves behind what only the coordinator needs when it travels."""
+
+    __slots__ = ("__self__",)
+
+    def __init__(self, task: AnyTask) -> None:
+        self.__self__ = task
+
+    def __call__(self, **inputs: Any) -> Any:
+        """Run the body."""
+        return self.__self__.run(**inputs)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        task = copy(self.__self__)
+        for name in _OF_THE_COORDINATOR:
+            setattr(task, name, getattr(DEFAULTS, name))
+        return getattr, (task, "run")

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import pickle
+import threading
 from datetime import timedelta
 
+import cloudpickle
 import pytest
 
 from mpflow.authoring.compile import compile_flow
@@ -110,6 +113,25 @@ def test_bodies_of_instances_are_bound():
         t(1)
     (run,) = compile_flow(g, {}).runs
     assert run(x=2) == 6
+
+
+def test_what_only_the_coordinator_needs_does_not_travel():
+    lock = threading.Lock()
+
+    def handler(task, old, new):
+        with lock:
+            pass
+
+    with Graph("f") as g:
+        t = Scaled(3)
+        t.state_handlers, t.trigger = [handler], lambda states: lock is not None
+        t.bind(1)
+    (run,) = compile_flow(g, {}).runs
+    assert run(x=2) == 6
+    travelled = pickle.loads(cloudpickle.dumps(run))
+    assert travelled(x=2) == 6
+    assert travelled.__self__.state_handlers == []
+    assert t.state_handlers == [handler]
 
 
 def test_bodies_of_expressions_are_shared():
