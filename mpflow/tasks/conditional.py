@@ -31,20 +31,12 @@ class CompareValue(Task[..., Any]):
 
 
 def _first_unskipped(**task_results: Any) -> Any:
-    """Return the result of the first branch that ran.
-
-    A branch that did not is there as its Skipped state, or, where its own body raised it, as the signal. An executor that
-    shows neither leaves None for a skipped branch; then the first result that is something is the best answer.
-    """
-    branches = [task_results[key] for key in sorted(task_results, key=lambda key: int(key.rpartition("_")[2]))]
-    ran = [result for result in branches if not _is_skip(result)]
-    if len(ran) < len(branches):
-        return ran[0] if ran else None
-    return next((result for result in ran if result is not None), None)
-
-
-def _is_skip(result: Any) -> bool:
-    return isinstance(result, SKIP) or (isinstance(result, State) and result.is_skipped())
+    """Return the result of the first branch that ran; one that did not is there as its Skipped state."""
+    for key in sorted(task_results, key=lambda key: int(key.rpartition("_")[2])):
+        result = task_results[key]
+        if not (isinstance(result, State) and result.is_skipped()):
+            return result
+    return None
 
 
 class Merge(Task[..., Any]):

@@ -152,8 +152,7 @@ def test_merge_returns_the_first_branch_that_ran():
     skipped = Skipped()
     assert run(task_1=skipped, task_2=3, task_3=4) == 3
     assert run(task_1=None, task_2=skipped, task_3=4) is None
-    assert run(task_1=SKIP("no"), task_2=4) == 4
-    assert run(task_1=None, task_2=4) == 4
+    assert run(task_1=None, task_2=4) is None
     assert run(task_1=None) is None
     many = {f"task_{i}": skipped for i in range(1, 12)}
     assert run(**{**many, "task_11": "last", "task_2": "second"}) == "second"
