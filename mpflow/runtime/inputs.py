@@ -6,7 +6,7 @@ it or to flatten it.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from itertools import chain
 from typing import Any, cast
 
@@ -73,7 +73,7 @@ class Inputs:
         if value is None:
             value = live(*self._whole(link.upstream))
             if link.flattened:
-                value = list(chain.from_iterable(value))
+                value = _flat(value, apart=self._fans_out(link.upstream))
             self._elements[link] = value
         return value
 
@@ -114,15 +114,14 @@ class Inputs:
     def _origins(self, link: Link) -> Sequence[int]:
         """Flatten the results of a map, and say from which child each element came.
 
-        A child that did not succeed stands for one element, so that its line ends there.
+        What has no elements is one itself: a failed child, say, whose line ends there.
         """
         elements: list[Any] = []
         origins: list[int] = []
         for index, uid in enumerate(self._scheduler.children(link.upstream)):
             kind, value = _pair(self._scheduler.record(uid))
-            part = [live(kind, value)] if self._failed(uid) else live(kind, value)
             before = len(elements)
-            elements.extend(cast("Sequence[Any]", part))
+            elements.extend(_flat([live(kind, value)], apart=True))
             origins.extend([index] * (len(elements) - before))
         self._elements[link] = elements
         return origins
@@ -139,6 +138,20 @@ class Inputs:
         """Let go of the values opened for a node that has settled."""
         for link in self._plan.specs[node].links:
             self._elements.pop(link, None)
+
+
+def _flat(value: Any, *, apart: bool) -> Any:
+    """Take out one level of nesting.
+
+    Where some parts have no elements, they stand for themselves if the parts come `apart`, from the children of a map; one value of
+    which some parts cannot be flattened stays as it is.
+    """
+    if apart:
+        return list(chain.from_iterable(part if isinstance(part, Iterable) else (part,) for part in value))
+    if not isinstance(value, Iterable):
+        return value
+    parts = list(value)
+    return list(chain.from_iterable(parts)) if all(isinstance(part, Iterable) for part in parts) else parts
 
 
 def _length(value: Any) -> int:
