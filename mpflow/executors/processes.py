@@ -26,12 +26,13 @@ from mpflow.errors import (
     TaskTimeoutError,
     WorkerCrashed,
 )
-from mpflow.executors.port import LIVE, SEALED, Body, Job
+from mpflow.executors.port import MANY, SEALED, Body, Job
 from mpflow.pool import supervisor as far
 from mpflow.pool.link import Order, Work
 from mpflow.pool.pool import Death, Pool
 from mpflow.worker import codec, protocol
 from mpflow.worker.attempt_context import attempt_context
+from mpflow.worker.shelf import LARGE
 
 _ATTEMPT_SHIFT: Final = 40
 _UNIT_MASK: Final = (1 << _ATTEMPT_SHIFT) - 1
@@ -171,26 +172,20 @@ class ProcessExecutor:
                 continue
             inputs: tuple[tuple[str, bytes | list[bytes]], ...] = ()
             extra: bytes | None = None
-            size = ready.size
+            size, apart = ready.size, False
             if job.inputs or job.extra:
                 try:
-                    inputs, size = self._encode_inputs(job, size)
+                    inputs, size, apart = self._encode_inputs(job, size)
                     if job.extra:
                         extra = self._encode(dict(job.extra), f"task {self._name(job)!r}: its own context")
                 except PayloadError as error:
                     self._refuse(job, error)
                     continue
-            orders.append(
-                Order(
-                    (job.attempt << _ATTEMPT_SHIFT) | job.unit,
-                    ready.work,
-                    job.index,
-                    job.run_count,
-                    inputs,
-                    extra,
-                    size,
-                )
+            order = Order(
+                (job.attempt << _ATTEMPT_SHIFT) | job.unit, ready.work, job.index, job.run_count, inputs, extra, size
             )
+            order.apart = apart
+            orders.append(order)
         self._at_work().submit(orders)
 
     def _refuse(self, job: Job, error: PayloadError) -> None:
@@ -202,27 +197,33 @@ class ProcessExecutor:
         name = self._bodies[job.node].name
         return name if job.index < 0 else f"{name}[{job.index}]"
 
-    def _encode_inputs(self, job: Job, size: int) -> tuple[tuple[tuple[str, bytes | list[bytes]], ...], int]:
+    def _encode_inputs(self, job: Job, size: int) -> tuple[tuple[tuple[str, bytes | list[bytes]], ...], int, bool]:
+        """Pickle what is not pickled yet; return it, how many bytes the pipe will carry, and whether others go beside it."""
         encoded: list[tuple[str, bytes | list[bytes]]] = []
+        apart = False
         for key, kind, value in job.inputs:
-            if kind == SEALED:
-                data = cast(bytes, value)
-                encoded.append((key, data))
-                size += len(data)
-            elif kind == LIVE:
-                data = self._encode(value, f"task {self._name(job)!r}: argument {key!r}")
-                encoded.append((key, data))
-                size += len(data)
-            else:
-                parts = [
-                    cast(bytes, part)
-                    if inner == SEALED
-                    else self._encode(part, f"task {self._name(job)!r}: argument {key!r}")
-                    for inner, part in cast("Sequence[tuple[int, object]]", value)
-                ]
+            if kind == MANY:
+                parts = [self._encode_input(job, key, *each) for each in cast("Sequence[tuple[int, object]]", value)]
                 encoded.append((key, parts))
-                size += sum(map(len, parts))
-        return tuple(encoded), size
+                given = parts
+            else:
+                one = self._encode_input(job, key, kind, value)
+                encoded.append((key, one))
+                given = [one]
+            for data in given:
+                if type(data) is bytes:
+                    size += len(data)
+                else:
+                    apart = True
+        return tuple(encoded), size, apart
+
+    def _encode_input(self, job: Job, key: str, kind: int, value: object) -> bytes:
+        if kind == SEALED:
+            return cast(bytes, value)
+        return self._beside(self._encode(value, f"task {self._name(job)!r}: argument {key!r}"))
+
+    def _beside(self, data: bytes) -> bytes:
+        return data if len(data) < LARGE else self._at_work().store(data)
 
     def _prepare(self, node: int) -> _Prepared:
         body = self._bodies[node]
@@ -232,7 +233,7 @@ class ProcessExecutor:
             known = self._body_id(body)
             constants: bytes | None = None
             if body.constants:
-                constants = self._encode_constants(body)
+                constants = self._beside(self._encode_constants(body))
                 ready.size = len(constants)
             tags = tuple(str(tag) for tag in body.tags)
             spec = (known, constants, _plain(body.name), _plain(body.slug), tags, body.log_stdout)
@@ -429,6 +430,7 @@ class ProcessExecutor:
                 "environ": self._environ(),
                 "max_tasks": self._max_tasks,
                 "threads": self._threads,
+                "segments": self._at_work().most_segments // (2 * self.max_workers),
                 "log_levels": picture[4],
                 "initializer": initializer,
             }

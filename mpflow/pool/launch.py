@@ -48,7 +48,7 @@ supervise({control}, {coordinator}, {preload!r}, {method!r})
 """
 _WORK: Final = """
 from mpflow.pool.supervisor import worker_from_exec
-worker_from_exec({down}, {up}, {shared}, {nonce}, {parent})
+worker_from_exec({parent}, {number}, {fds}, {nonce})
 """
 _CONTROL: Final = 3
 """The descriptor that the supervisor finds its end of the control socket at."""
@@ -87,9 +87,10 @@ def supervise(control: int, coordinator: int, preload: Sequence[str], method: st
     supervisor.main(control, coordinator, preload=preload, fresh=_execute_worker if method == "spawn" else None)
 
 
-def _execute_worker(down: int, up: int, shared: int, nonce: int) -> int:
-    code = _WORK.format(down=3, up=4, shared=5, nonce=nonce, parent=os.getpid())
-    return _execute(code, {down: 3, up: 4, shared: 5}, os.environ)
+def _execute_worker(number: int, fds: Sequence[int], nonce: int) -> int:
+    targets = tuple(range(3, 3 + len(fds)))
+    code = _WORK.format(parent=os.getpid(), number=number, fds=targets, nonce=nonce)
+    return _execute(code, dict(zip(fds, targets, strict=True)), os.environ)
 
 
 def _execute(code: str, fds: Mapping[int, int], environ: Mapping[str, str]) -> int:
@@ -101,7 +102,7 @@ def _execute(code: str, fds: Mapping[int, int], environ: Mapping[str, str]) -> i
     closed = [stream for stream in (1, 2) if not _is_open(stream)]
     actions += [(os.POSIX_SPAWN_OPEN, stream, "/dev/null", os.O_WRONLY, 0) for stream in closed]
     # By way of numbers that are neither source nor target, so that nothing is overwritten before it has been copied.
-    between = (number for number in range(6, 64) if number not in fds)
+    between = (number for number in range(8, 64) if number not in fds)
     steps = [(fd, next(between), target) for fd, target in fds.items()]
     actions += [(os.POSIX_SPAWN_DUP2, fd, step) for fd, step, _ in steps]
     for _, step, target in steps:

@@ -5,6 +5,7 @@ Owns descriptors, framing and the queue of orders; decides nothing about which w
 
 from __future__ import annotations
 
+import _socket
 import contextlib
 import mmap
 import os
@@ -12,7 +13,8 @@ from collections import deque
 from collections.abc import Container
 from typing import Any, Final
 
-from mpflow.worker import protocol
+from mpflow.pool.arena import Parcel, Segment
+from mpflow.worker import protocol, shelf
 from mpflow.worker.protocol import CHUNK, LIMIT, MAPPING_SIZE, NEVER, START
 
 _READ_AT_ONCE: Final = 64
@@ -22,7 +24,7 @@ _READ_AT_ONCE: Final = 64
 class Work:
     """What is the same for all jobs of one kind."""
 
-    __slots__ = ("body", "limit_ns", "note", "spec")
+    __slots__ = ("apart", "body", "limit_ns", "note", "spec")
 
     def __init__(self, *, body: int, spec: int | tuple[object, ...], limit_ns: int = 0, note: object = None) -> None:
         self.body = body
@@ -30,6 +32,7 @@ class Work:
         self.spec = spec
         """What is sent about it: (body, constants, name, slug, tags, log_stdout), or what that was taught as."""
         self.limit_ns = limit_ns
+        self.apart = isinstance(spec, tuple) and isinstance(spec[1], Parcel)
         self.note = note
         """Whatever whoever made it wants to find on it again."""
 
@@ -37,7 +40,7 @@ class Work:
 class Order:
     """One job on its way: what is sent, and where it has got to."""
 
-    __slots__ = ("cost", "extra", "index", "inputs", "job", "run_count", "seq", "size", "why", "work")
+    __slots__ = ("apart", "cost", "extra", "index", "inputs", "job", "run_count", "seq", "size", "why", "work")
 
     def __init__(  # noqa: PLR0917 - made for each job, and keywords cost as much as the rest
         self,
@@ -57,6 +60,8 @@ class Order:
         self.extra = extra
         self.size = size
         """Bytes of its inputs and constants, near enough."""
+        self.apart = False
+        """Whether there are parcels among its inputs."""
         self.seq = 0
         self.cost = 0
         self.why: str | None = None
@@ -68,6 +73,7 @@ class Link:
 
     __slots__ = (
         "_bell",
+        "_came",
         "_outbox",
         "_reader",
         "barred",
@@ -79,6 +85,7 @@ class Link:
         "load",
         "mapping",
         "nonce",
+        "notes",
         "number",
         "pid",
         "pidfd",
@@ -87,6 +94,7 @@ class Link:
         "ring",
         "run",
         "seen",
+        "side",
         "taken",
         "taught",
         "up",
@@ -104,6 +112,8 @@ class Link:
             shared = os.memfd_create("mpflow", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
             opened.append(shared)
             os.ftruncate(shared, MAPPING_SIZE)
+            side, side_far = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
+            opened += (side.detach(), side_far.detach())
             self.mapping = mmap.mmap(shared, MAPPING_SIZE)
         except OSError:
             for fd in opened:
@@ -111,7 +121,9 @@ class Link:
             raise
         os.set_blocking(self.down, False)
         os.set_blocking(self.up, False)
-        self.far_ends: tuple[int, ...] = (down_far, up_far, shared)
+        self.side = _socket.socket(fileno=opened[-2])
+        self.side.setblocking(False)
+        self.far_ends: tuple[int, ...] = (down_far, up_far, opened[-1], shared)
         self.number = number
         self.nonce = int.from_bytes(os.urandom(8), "little")
         view = memoryview(self.mapping)
@@ -135,6 +147,8 @@ class Link:
         self._reader = protocol.FrameReader(self.nonce)
         self._bell = protocol.frame(self.nonce, [])
         self._outbox: deque[memoryview] = deque()
+        self.notes: tuple[list[int], list[int]] = ([], [])
+        self._came: dict[int, int] = {}
 
     # -- sending -------------------------------------------------------------------------------------------------------------
 
@@ -234,6 +248,28 @@ class Link:
                 return order
         return None
 
+    # -- large values --------------------------------------------------------------------------------------------------------
+
+    def provide(self, segment: Segment) -> bool:
+        """See to it that the worker has a segment's descriptor; False where it cannot be passed now."""
+        if segment.owner != self.number and self.number not in segment.holders:
+            try:
+                shelf.send_descriptor(self.side, segment.key, segment.fd)
+            except OSError:
+                return False
+            segment.holders.add(self.number)
+        return True
+
+    def collect(self, key: int) -> int:
+        """Return the descriptor of a segment the worker has announced; -1 where it could not be had."""
+        while key not in self._came:
+            try:
+                came, fd = shelf.receive_descriptor(self.side)
+            except (OSError, shelf.Unavailable):
+                return -1
+            self._came[came] = fd
+        return self._came.pop(key)
+
     # -- recall --------------------------------------------------------------------------------------------------------------
 
     def forbid(self, above: int) -> None:
@@ -262,6 +298,10 @@ class Link:
                 with contextlib.suppress(OSError):
                     os.close(fd)
         self.far_ends = ()
+        self.side.close()
+        for fd in self._came.values():
+            if fd >= 0:
+                os.close(fd)
         self.cell.release()
         self.ring.close()
         self.mapping.close()

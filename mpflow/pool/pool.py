@@ -9,13 +9,15 @@ import marshal
 import os
 import select
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from mpflow.errors import WorkersUnavailable
-from mpflow.pool import launch
+from mpflow.pool import arena, launch
 from mpflow.pool import supervisor as far
+from mpflow.pool.arena import Parcel, Segment
 from mpflow.pool.link import Link, Order
 from mpflow.worker import protocol
 from mpflow.worker.protocol import BEGUN, REPORTED, START
@@ -37,8 +39,11 @@ _GRACE_S: Final = 0.1
 _SPIN_NS: Final = 40_000
 """A job expected to take no longer than this is waited for awake."""
 _ENDINGS: Final = frozenset((protocol.WON, protocol.LOST, protocol.GARBLED))
-_STILLBORN: Final = 30
-"""Deaths in a row, with no job begun in between, after which trying again is no use."""
+_FAILED: Final = 8
+"""Processes in a row that ended by themselves, with no job begun in between, after which trying again is no use."""
+_SLAIN: Final = 30
+_SLAIN_S: Final = 10.0
+"""Likewise for processes that were killed: somebody is at it, but may stop."""
 
 
 class Death(NamedTuple):
@@ -133,8 +138,7 @@ class Pool:
         self._run = 0
         self._run_message: tuple[object, ...] | None = None
         self._settings = b""
-        self._stillborn = 0
-        self._lost_supervisors = 0
+        self._stillborn: list[tuple[float, int | None]] = []
         self._died = self._started = self._supervisors = self._recalls = 0
         self._peek_s = _PEEK_S
         self._look_at = _NEVER_S
@@ -142,6 +146,8 @@ class Pool:
         self._mean_ns = BUDGET_NS
         self._control: _socket.socket | None = None
         self._supervisor = 0
+        self._freed: arena.Freed = deque()
+        self._segments: weakref.WeakValueDictionary[int, Segment] = weakref.WeakValueDictionary()
         self._unsent: deque[tuple[bytes, tuple[int, ...], Link | None]] = deque()
         self._pid = os.getpid()
         self._processors = len(os.sched_getaffinity(0))
@@ -314,15 +320,11 @@ class Pool:
             self._epoll.unregister(control.fileno())
             control.close()
         self._unsent.clear()
+        status: int | None = None
         with contextlib.suppress(ChildProcessError):
-            os.waitpid(self._supervisor, 0)
+            status = os.waitpid(self._supervisor, 0)[1]
         self._supervisor = 0
-        self._lost_supervisors += 1
-        if self._lost_supervisors > _STILLBORN:
-            raise WorkersUnavailable(
-                "the process that supervises the workers keeps dying before any worker is ready; look for what kills it "
-                "(out of memory, a policy of this machine) or use executor='threads'"
-            )
+        self._count_stillborn(status, "the process that supervises the workers")
         links = list(self._links.values())
         deadline = time.monotonic() + 2
         for link in links:
@@ -411,6 +413,13 @@ class Pool:
         self._dispatch()
 
     @property
+    def most_segments(self) -> int:
+        """How many large values may be held beside the pipe: each takes a descriptor of this process."""
+        import resource
+
+        return max(0, min(512, (resource.getrlimit(resource.RLIMIT_NOFILE)[0] - 48) // 2))
+
+    @property
     def capacity(self) -> int:
         """How many jobs the pool wants to have, so that no worker runs dry."""
         depth = max(2, min(DEEPEST, BUDGET_NS // (self._mean_ns + OVERHEAD_NS)))
@@ -435,6 +444,8 @@ class Pool:
 
     def _dispatch(self) -> None:
         """Give out what workers have room for, the least loaded first."""
+        if self._freed:
+            self._note_freed()
         backlog = self._backlog
         if not backlog:
             return
@@ -504,7 +515,7 @@ class Pool:
         watches: list[tuple[int, int, int]] = []
         job_op = protocol.JOB
         for link, orders in batches:
-            operations: list[tuple[object, ...]] = []
+            operations: list[tuple[object, ...]] = self._notes_for(link)
             taught = link.taught
             seq = link.last_seq
             for order in orders:
@@ -515,14 +526,15 @@ class Pool:
                     operations.append((protocol.TEACH, body, self._taught[body]))
                 if type(spec) is int and spec not in taught:
                     taught.add(spec)
-                    operations.append((protocol.TEACH, spec, self._taught[spec]))
+                    operations.append((protocol.TEACH, spec, self._wire(link, self._taught[spec])))
                 seq += 1
                 order.seq = seq
                 if work.limit_ns:
                     watches.append((link.number, seq, work.limit_ns))
-                operations.append(
-                    (job_op, seq, order.job, spec, order.index, order.run_count, order.inputs, order.extra)
-                )
+                inputs: object = order.inputs
+                if order.apart or work.apart:
+                    spec, inputs = self._wire(link, spec), self._wire(link, inputs)
+                operations.append((job_op, seq, order.job, spec, order.index, order.run_count, inputs, order.extra))
             link.last_seq = seq
             if watches:
                 # Before the job: the watch must be set when it begins.
@@ -532,6 +544,55 @@ class Pool:
             self._send(link, operations)
         self._peek_s = _PEEK_S
         self._look_at = min(self._look_at, time.monotonic() + _PEEK_S)
+
+    def _wire(self, link: Link, value: Any) -> Any:
+        """Put what is sent about parcels in their place, and pass their segments along."""
+        if isinstance(value, Parcel):
+            return value.wire if link.provide(value.segment) else bytes(value)
+        if type(value) is tuple or type(value) is list:
+            return type(value)(self._wire(link, each) for each in value)
+        return value
+
+    def _unwire(self, link: Link, record: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Put a parcel in the place of what a worker says about the segment with its result."""
+        wire = record[8]
+        fd = link.collect(wire[0])
+        if fd < 0:
+            words = "its result is large, and the main process has no descriptor left to receive it with (ulimit -n)"
+            return (protocol.LOST, *record[1:8], None, "PayloadError", words, words)
+        segment = Segment(wire[0], fd, wire[1], owner=link.number, freed=self._freed)
+        self._segments[segment.key] = segment
+        return (*record[:8], Parcel(segment, wire), record[9])
+
+    def store(self, data: bytes) -> bytes:
+        """Put a large pickle that is to be sent into a segment, where that can be had."""
+        if len(self._segments) >= self.most_segments:
+            return data
+        parcel = arena.store(data, self._freed)
+        if parcel is None:
+            return data
+        self._segments[parcel.segment.key] = parcel.segment
+        return parcel
+
+    def _note_freed(self) -> None:
+        """Remember to tell workers about segments that nobody refers to any more."""
+        while self._freed:
+            owner, key, again, holders = self._freed.popleft()
+            for number in holders:
+                if number in self._links:
+                    self._links[number].notes[1].append(key)
+            if owner in self._links:
+                self._links[owner].notes[0 if again else 1].append(key)
+        for link in self._links.values():
+            if any(link.notes) and not link.queue and not link.retiring and not self._backlog:
+                self._send(link, self._notes_for(link))
+
+    def _notes_for(self, link: Link) -> list[tuple[object, ...]]:
+        again, never = link.notes
+        if not again and not never:
+            return []
+        link.notes = ([], [])
+        return [(protocol.GIVE_BACK, tuple(again), tuple(never))]
 
     def _send(self, link: Link, operations: list[tuple[object, ...]]) -> None:
         if not link.send(operations) and link.down not in self._by_fd:
@@ -680,8 +741,10 @@ class Pool:
                 order = link.settle(record[1])
                 if order is None:
                     continue
-                self._stillborn = self._lost_supervisors = 0
+                self._stillborn.clear()
                 taken = record[7] + OVERHEAD_NS
+                if type(record[8]) is tuple:
+                    record = self._unwire(link, record)  # noqa: PLW2901 - its parcel in place of the wire
                 body = order.work.body
                 before = costs.get(body, 0)
                 costs[body] = (before * 3 + taken) >> 2 if before else taken
@@ -696,6 +759,11 @@ class Pool:
                 link.pid = record[1]
             elif kind == protocol.RETIRING:
                 link.retiring = True
+            elif kind == protocol.LINGERING:
+                for key in record[1]:
+                    segment = self._segments.get(key)
+                    if segment is not None:
+                        segment.tainted = True
             elif kind == protocol.LOG:
                 if self._on_log is not None:
                     self._on_log(record[1])
@@ -725,17 +793,25 @@ class Pool:
         self._died += 1
         link.close()
         if begun:
-            self._stillborn = self._lost_supervisors = 0
+            self._stillborn.clear()
         elif replace:
-            self._stillborn += 1
-            if self._stillborn > max(_STILLBORN, 4 * self.size):
-                why = f": {death.why}" if death.why else "" if death.status is None else f" ({_ending(death.status)})"
-                raise WorkersUnavailable(
-                    f"{self._stillborn} workers in a row died before they could begin a task{why}; "
-                    "look at what they wrote to standard error, and at the limits on processes and memory"
-                )
+            self._count_stillborn(death.status, "a worker", death.why)
         if replace and not self._closed and self._control is not None:
             self._fill_up()
+
+    def _count_stillborn(self, status: int | None, what: str, why: str | None = None) -> None:
+        """Note a process that died before it was of use; raise WorkersUnavailable when there is no sense in going on."""
+        now = time.monotonic()
+        self._stillborn.append((now, status))
+        slain = sum(status is None or os.WIFSIGNALED(status) for _, status in self._stillborn)
+        failed = len(self._stillborn) - slain
+        if failed <= max(_FAILED, 2 * self.size) and (slain <= _SLAIN or now - self._stillborn[0][0] < _SLAIN_S):
+            return
+        ending = why or ("it is not known how" if status is None else _ending(status))
+        raise WorkersUnavailable(
+            f"{len(self._stillborn)} times in a row {what} has ended before any task could begin (the last time: {ending}); "
+            "look at what it wrote to standard error, and at the limits on processes and memory"
+        )
 
     def statistics(self) -> Statistics:
         """Say what the pool has done so far."""

@@ -17,7 +17,7 @@ import os
 import select
 import signal
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from types import ModuleType
 from typing import Any, Final, NoReturn
 
@@ -25,7 +25,7 @@ from mpflow.worker.protocol import BEGUN, MAPPING_SIZE, REPORTED, START
 
 # Messages on the control socket, one datagram each; the first element of a marshalled tuple.
 SPAWN: Final = 1
-"""(SPAWN, worker, nonce) with three descriptors: down (to read), up (to write), the shared mapping."""
+"""(SPAWN, worker, nonce) with four descriptors: a pipe to read, one to write, the channel for large values, the mapping."""
 WATCH: Final = 2
 """(WATCH, ((worker, seq, limit ns), …)): time limits of jobs about to be sent."""
 KILL: Final = 3
@@ -58,8 +58,8 @@ _SEALS: Final = 0x2 | 0x4 | 0x10
 """Shrink, grow, future write."""
 
 
-Fresh = Callable[[int, int, int, int], int]
-"""Starts a worker by exec from its three descriptors and its nonce; returns its pid."""
+Fresh = Callable[[int, Sequence[int], int], int]
+"""Starts a worker by exec from its number, its four descriptors and its nonce; returns its pid."""
 
 
 def _prctl(option: int, value: int) -> bool:
@@ -158,7 +158,7 @@ class Supervisor:
         while True:
             try:
                 data, ancillary, _, _ = self._socket.recvmsg(
-                    DATAGRAM, _socket.CMSG_SPACE(4 * array.array("i").itemsize)
+                    DATAGRAM, _socket.CMSG_SPACE(8 * array.array("i").itemsize)
                 )
             except BlockingIOError:
                 return
@@ -196,18 +196,18 @@ class Supervisor:
     # -- making --------------------------------------------------------------------------------------------------------------
 
     def _spawn(self, number: int, nonce: int, fds: list[int]) -> None:
-        if len(fds) != 3:
+        if len(fds) != 4:
             for fd in fds:
                 os.close(fd)
             self._say(UNABLE, number, "descriptors for it did not arrive: too many are open")
             return
-        down, up, shared = fds
+        shared = fds[3]
         parent = os.getpid()
         mapping: mmap.mmap | None = None
         try:
             mapping = mmap.mmap(shared, MAPPING_SIZE)
             if self._fresh is not None:
-                pid = self._fresh(down, up, shared, nonce)
+                pid = self._fresh(number, fds, nonce)
             else:
                 _seal(shared)
                 pid = os.fork()
@@ -220,14 +220,14 @@ class Supervisor:
             return
         if pid == 0:
             os.close(shared)
-            self._become_worker(parent, down, up, nonce, mapping)
+            self._become_worker(parent, number, fds[:3], nonce, mapping)
         for fd in fds:
             os.close(fd)
         child = _Child(number, pid, mapping)
         self._children[number] = self._by_pid[pid] = child
         self._say(SPAWNED, number, pid)
 
-    def _become_worker(self, parent: int, down: int, up: int, nonce: int, mapping: mmap.mmap) -> NoReturn:
+    def _become_worker(self, parent: int, number: int, fds: list[int], nonce: int, mapping: mmap.mmap) -> NoReturn:
         try:
             signal.set_wakeup_fd(-1)
             self._socket.close()
@@ -236,7 +236,7 @@ class Supervisor:
                     os.close(fd)
             for child in self._children.values():
                 child.close()
-            _be_worker(parent, down, up, nonce=nonce, mapping=memoryview(mapping), own_main=self._own_main)
+            _be_worker(parent, number, fds, nonce=nonce, mapping=memoryview(mapping), own_main=self._own_main)
         finally:
             os._exit(71)
 
@@ -317,7 +317,7 @@ class Supervisor:
         try:
             if child.statm < 0:
                 child.statm = os.open(f"/proc/{child.pid}/statm", os.O_RDONLY | os.O_CLOEXEC)
-            used = int(os.pread(child.statm, 128, 0).split()[1]) * self._page
+            used = _own_pages(os.pread(child.statm, 128, 0)) * self._page
         except (OSError, IndexError):
             return 0
         for pid in _descendants(child.pid):
@@ -449,7 +449,13 @@ def _descendants(pid: int) -> list[int]:
 
 def _resident_pages(pid: int) -> int:
     with open(f"/proc/{pid}/statm", "rb") as file:
-        return int(file.read().split()[1])
+        return _own_pages(file.read())
+
+
+def _own_pages(statm: bytes) -> int:
+    """Resident pages less those of files and shared segments, which others have as well or can be had again."""
+    words = statm.split()
+    return int(words[1]) - int(words[2])
 
 
 def is_tracker(pid: int) -> bool:
@@ -462,11 +468,11 @@ def is_tracker(pid: int) -> bool:
 
 
 def _be_worker(
-    parent: int, down: int, up: int, *, nonce: int, mapping: memoryview, own_main: ModuleType | None
+    parent: int, number: int, fds: Sequence[int], *, nonce: int, mapping: memoryview, own_main: ModuleType | None
 ) -> NoReturn:
     """Turn this process into a worker: its signals, its place in the process tree, its descriptors."""
-    for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
-        signal.signal(number, signal.SIG_DFL)
+    for usual in (signal.SIGCHLD, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+        signal.signal(usual, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # A body that kills its own process group must not meet the others in it.
     os.setpgid(0, 0)
@@ -474,10 +480,9 @@ def _be_worker(
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
     if os.getppid() != parent:
         os._exit(0)
-    from mpflow.worker.hygiene import move_high
     from mpflow.worker.main import begin
 
-    begin(down=move_high(down), up=move_high(up), nonce=nonce, mapping=mapping, own_main=own_main)
+    begin(number, fds, nonce=nonce, mapping=mapping, own_main=own_main)
 
 
 def main(
@@ -520,12 +525,12 @@ def _close_inherited(keep: int) -> None:
                 os.close(fd)
 
 
-def worker_from_exec(down: int, up: int, shared: int, nonce: int, parent: int) -> NoReturn:
+def worker_from_exec(parent: int, number: int, fds: Sequence[int], nonce: int) -> NoReturn:
     """Be a worker in a process that was exec'd for it."""
-    mapping = mmap.mmap(shared, MAPPING_SIZE)
-    _seal(shared)
-    os.close(shared)
+    mapping = mmap.mmap(fds[3], MAPPING_SIZE)
+    _seal(fds[3])
+    os.close(fds[3])
     try:
-        _be_worker(parent, down, up, nonce=nonce, mapping=memoryview(mapping), own_main=None)
+        _be_worker(parent, number, fds[:3], nonce=nonce, mapping=memoryview(mapping), own_main=None)
     finally:
         os._exit(71)

@@ -10,7 +10,7 @@ import io
 import pickle
 import sys
 from collections import ChainMap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
 from importlib.machinery import PathFinder
@@ -227,8 +227,8 @@ def _suspect(name: str, module: ModuleType) -> bool:
 class _Trial(_Unpickler):
     """Loads a pickle and notes what it names."""
 
-    def __init__(self, data: bytes) -> None:
-        super().__init__(_BytesIO(data))
+    def __init__(self, data: bytes, buffers: Sequence[Any]) -> None:
+        super().__init__(_BytesIO(data), buffers=buffers)
         self.names: list[str] = []
 
     def find_class(self, module: str, name: str) -> Any:
@@ -236,9 +236,15 @@ class _Trial(_Unpickler):
         return super().find_class(module, name)
 
 
-def trial(data: bytes) -> tuple[str, ...]:
-    """Load a pickle to see whether it can be loaded; return the names of the classes and functions in it."""
-    attempt = _Trial(data)
+def trial(data: bytes, buffers: Sequence[Any] = ()) -> tuple[str, ...] | None:
+    """Load a pickle to see whether it can be loaded.
+
+    Returns the names of the classes and functions in it, None where it is plain data, which needs no trial. Raises
+    whatever loading raises.
+    """
+    if _GLOBAL not in data:
+        return None
+    attempt = _Trial(data, buffers)
     attempt.load()
     return tuple(attempt.names)
 
@@ -248,15 +254,17 @@ def decode(data: bytes) -> object:
     return _loads(data)
 
 
-def encode_result(value: object) -> tuple[bytes, tuple[str, ...] | None]:
-    """Pickle what a body returned and prove that it loads again.
-
-    Returns the pickle and, unless it is plain data, the names of the classes and functions in it. Raises whatever the
-    user's `__reduce__`, `__setstate__` and so on raise.
-    """
+def dump(value: object, apart: Callable[[pickle.PickleBuffer], bool] | None = None) -> bytes:
+    """Pickle what a body returned, less the buffers that `apart` takes. Raises whatever pickling raises."""
     try:
-        data = _dumps(value, PROTOCOL)
+        return _dumps(value, PROTOCOL, buffer_callback=apart)
     # Pickling runs the user's code; what pickle refuses cloudpickle may take.
     except Exception:  # noqa: BLE001
-        data = _cloud_dumps(value)
-    return data, None if _GLOBAL not in data else trial(data)
+        return _cloud_dumps(value)
+
+
+def encode_result(value: object) -> bytes:
+    """Pickle what a body returned and prove that it loads again. Raises what the user's `__reduce__` and the like raise."""
+    data = dump(value)
+    trial(data)
+    return data

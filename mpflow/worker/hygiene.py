@@ -112,6 +112,8 @@ class Hygiene:
         self._path_object = sys.path
         self._known_modules = dict(_modules)
         self._contents = {name: dict(vars(_modules[name])) for name in _PATCHABLE if name in _modules}
+        self._seen = dict(self._contents)
+        """The same with what bodies have added, which stays."""
         self._reseed()
 
     # -- after every body ----------------------------------------------------------------------------------------------------
@@ -276,10 +278,17 @@ class Hygiene:
         for name, contents in self._contents.items():
             current = vars(self._known_modules[name])
             # Equality looks at identity first, which makes it the fastest way to see that nothing has changed.
-            if current != contents:
-                self.untidy = True
-                current.update(contents)
-                self._contents[name] = dict(current)
+            try:
+                same = current == self._seen[name]
+            # What a body has put there may refuse to be compared.
+            except Exception:  # noqa: BLE001
+                same = False
+            if not same:
+                for key, value in contents.items():
+                    if current.get(key) is not value:
+                        current[key] = value
+                        self.untidy = True
+                self._seen[name] = dict(current)
 
     def _keep(self, fd: int) -> tuple[int, int, int] | None:
         kept = _duplicate_high(fd)
@@ -310,6 +319,8 @@ class Hygiene:
 def _resident_bytes() -> int:
     try:
         with open("/proc/self/statm", "rb") as file:
-            return int(file.read().split()[1]) * resource.getpagesize()
+            words = file.read().split()
+            # Less what is shared with others.
+            return (int(words[1]) - int(words[2])) * resource.getpagesize()
     except OSError:
         return 0

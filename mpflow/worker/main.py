@@ -14,7 +14,7 @@ import pickle
 import select
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any, Final, NoReturn, cast
 
@@ -23,11 +23,12 @@ from mpflow.engine.state import State, Success
 from mpflow.errors import RemoteError
 from mpflow.worker import protocol
 from mpflow.worker.attempt_context import attempt_context
-from mpflow.worker.codec import encode_result, refusal
-from mpflow.worker.hygiene import Hygiene
+from mpflow.worker.codec import dump, encode_result, refusal, trial
+from mpflow.worker.hygiene import Hygiene, move_high
 from mpflow.worker.logs import LogForwarder
 from mpflow.worker.perform import perform
 from mpflow.worker.protocol import BEGUN, CHUNK, LIMIT, NEVER, POOL_MARK, REPORTED, START
+from mpflow.worker.shelf import LARGE, Shelf
 
 # Bound at import: a body may patch or remove the standard modules afterwards.
 _loads = pickle.loads
@@ -48,7 +49,9 @@ SCRUB_NS: Final = 5_000_000
 class Worker:
     """One worker process, from its first frame to its end."""
 
-    def __init__(self, *, down: int, up: int, nonce: int, mapping: memoryview) -> None:
+    def __init__(self, number: int, fds: Sequence[int], *, nonce: int, mapping: memoryview) -> None:
+        down, up, side = map(move_high, fds)
+        self._shelf = Shelf(side, number, move_high)
         self._down, self._up, self._nonce = down, up, nonce
         self._cell = mapping.cast("Q")
         self._ring = protocol.RingWriter(mapping)
@@ -102,6 +105,8 @@ class Worker:
                     self._taught[operation[1]] = operation[2]
                 elif kind == protocol.BEGIN_RUN:
                     self._begin_run(operation)
+                elif kind == protocol.GIVE_BACK:
+                    self._shelf.give_back(operation[1], operation[2])
                 elif kind == protocol.FORGET:
                     for known in operation[1]:
                         self._taught.pop(known, None)
@@ -229,6 +234,7 @@ class Worker:
                 del environ[key]
         environ.update(wanted)
         self._logs.set_levels(settings["log_levels"])
+        self._shelf.quota = settings["segments"]
         if self._remaining < 0 and settings["max_tasks"]:
             self._remaining = settings["max_tasks"]
         threads = settings["threads"]
@@ -250,6 +256,10 @@ class Worker:
             self._dropped.append(seq)
             return
         record = self._attempt(operation, begun)
+        if self._shelf.in_use:
+            lingering = self._shelf.let_go()
+            if lingering:
+                self._append((protocol.LINGERING, tuple(lingering)))
         # The time limit does not apply from here on: the body has ended.
         cell[START] = NEVER
         self._append(record)
@@ -283,9 +293,9 @@ class Worker:
             run = self._opened.get(body)
             if run is None:
                 run = self._opened[body] = _loads(self._taught[body])
-            values = {} if constants is None else _loads(constants)
+            values = {} if constants is None else self._value(constants)
             for key, value in inputs:
-                values[key] = _loads(value) if type(value) is bytes else [_loads(part) for part in value]
+                values[key] = _loads(value) if type(value) is bytes else self._value(value)
             context = attempt_context(
                 self._base(),
                 name=name,
@@ -311,12 +321,32 @@ class Worker:
         if type(state) is not Success or state.message != RETURNED or isinstance(state.result, Signal):
             return (protocol.LOST, *echo, begun, taken, *_failure(state))
         try:
-            return (protocol.WON, *echo, begun, taken, *encode_result(state.result))
+            return (protocol.WON, *echo, begun, taken, *self._encode(state.result))
         # Pickling and the loading on trial run the user's code.
         except BaseException as error:  # noqa: BLE001
             self._check_pid()
             text = "its result " + refusal(state.result, error)
             return (protocol.LOST, *echo, begun, taken, None, "PayloadError", text, _tell(error)[2])
+
+    def _value(self, value: Any) -> Any:
+        """Open what was sent: a pickle, a place in a segment, or a list of either."""
+        kind = type(value)
+        if kind is bytes:
+            return _loads(value)
+        return self._shelf.open(value) if kind is tuple else list(map(self._value, value))
+
+    def _encode(self, value: object) -> tuple[object, tuple[str, ...] | None]:
+        """Pickle a result, prove that it loads, and put it beside the pipe if it is large."""
+        shelf = self._shelf
+        data = dump(value, shelf.takes)
+        buffers, shelf.buffers = shelf.buffers, []
+        names = trial(data, buffers)
+        if not buffers and len(data) < LARGE:
+            return data, names
+        wire = shelf.store(data, buffers)
+        if wire is not None:
+            return wire, names
+        return dump(value) if buffers else data, names
 
     def _check_pid(self) -> None:
         # A body forked and its child came back: this is not a worker, and shares memory with one.
@@ -379,8 +409,7 @@ def _failure(state: State) -> tuple[bytes | None, str, str, str]:
         except BaseException:  # noqa: BLE001
             carried = state.replace(result=RemoteError(kind, text, trace))
     try:
-        data, _ = encode_result(carried)
-        return data, kind, text, trace
+        return encode_result(carried), kind, text, trace
     # Pickling and the loading on trial run the user's code.
     except BaseException as error:  # noqa: BLE001
         if kind:
@@ -389,9 +418,10 @@ def _failure(state: State) -> tuple[bytes | None, str, str, str]:
         return None, "PayloadError", "the result in its signal " + refusal(result, error), trace
 
 
-def begin(*, down: int, up: int, nonce: int, mapping: memoryview, own_main: ModuleType | None) -> NoReturn:
+def begin(number: int, fds: Sequence[int], *, nonce: int, mapping: memoryview, own_main: ModuleType | None) -> NoReturn:
     """Be a worker in this process, which must have been made for it; never returns.
 
+    number: what the pool calls it. fds: the pipe to read from, the pipe to write to, the channel for large values.
     Nobody's `__main__` is imported again: what lives there travels by value, and bodies find an empty module in its
     place, or `own_main` where this process is a copy of the main one.
     """
@@ -400,7 +430,7 @@ def begin(*, down: int, up: int, nonce: int, mapping: memoryview, own_main: Modu
         own_main.__dict__["__builtins__"] = __builtins__
     sys.modules["__main__"] = own_main
     try:
-        Worker(down=down, up=up, nonce=nonce, mapping=mapping).serve()
+        Worker(number, fds, nonce=nonce, mapping=mapping).serve()
     # What a body left behind can raise here (a signal handler), and so can a bug of ours.
     except BaseException as error:  # noqa: BLE001
         sys.stderr.write(_tell(error)[2])

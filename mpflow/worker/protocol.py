@@ -51,9 +51,11 @@ FORGET: Final = 1
 BEGIN_RUN: Final = 2
 """(BEGIN_RUN, run, settings or None, shared, fresh, copied): a new run, the process settings where they are not those of the
 run before, and the constant part of its context."""
+GIVE_BACK: Final = 4
+"""(GIVE_BACK, keys, keys): segments that nobody needs any more, to be filled again, and to be forgotten."""
 JOB: Final = 3
 """(JOB, seq, job, spec, index, run_count, inputs, extra); spec is (body id, constants, name, slug, tags, log_stdout) or the id of
-one that was taught; inputs are (key, pickle or pickles); extra is a pickle or None."""
+one that was taught; inputs are (key, value or values); a value is a pickle, or a tuple that says where in a segment it lies; extra is a pickle or None."""
 
 # Reports that come up; the first element of each record.
 UP: Final = 10
@@ -70,6 +72,8 @@ RETIRING: Final = 14
 """(RETIRING, why): the process leaves by itself; what it has not begun is handed back."""
 BROKEN: Final = 15
 """(BROKEN, stage, text): the process cannot serve this run at all."""
+LINGERING: Final = 18
+"""(LINGERING, keys): segments of which the job about to be reported has kept something."""
 LOG: Final = 16
 """(LOG, pickle): a log record for the main process."""
 

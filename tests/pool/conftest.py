@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -68,10 +69,9 @@ class Crew:
                 if isinstance(event, AttemptsEnded):
                     for unit, _, outcome in zip(event.units, event.attempts, event.outcomes, strict=True):
                         assert unit not in self.outcomes, f"unit {unit} ended twice"
-                        if isinstance(outcome, bytes):
-                            outcome = Success("done", Sealed(outcome))
-                        assert isinstance(outcome, State)
-                        self.outcomes[unit] = outcome
+                        state = Success("done", Sealed(outcome)) if isinstance(outcome, bytes) else outcome
+                        assert isinstance(state, State)
+                        self.outcomes[unit] = state
             self.pids |= set(self.pool.pids())
             if each_turn is not None:
                 each_turn()
@@ -108,11 +108,13 @@ def crew() -> Iterator[Callable[..., Crew]]:
 
     yield make
     for each in crews:
+        each.outcomes.clear()
         each.executor._keep = False
         each.executor.close()
         left = [pid for pid in each.pids if pid and not gone(pid)]
         assert not left, f"processes left behind: {left}"
     children = [child for child in psutil.Process().children(recursive=True) if child.status() != psutil.STATUS_ZOMBIE]
     assert not children, f"processes left behind: {children}"
+    gc.collect()
     assert len(set(os.listdir("/proc/self/fd")) - before) == 0, "descriptors left open"
     assert set(os.listdir("/dev/shm")) <= shared, "shared memory left behind"

@@ -30,6 +30,10 @@ def work(a: float, path: str, number: int) -> int:
     return os.getpid()
 
 
+def nap(a: float) -> None:
+    time.sleep(a)
+
+
 def nothing() -> int:
     return os.getpid()
 
@@ -131,7 +135,7 @@ def test_wait_can_be_woken(crew: MakeCrew) -> None:
 def test_a_kept_pool_forgets_an_aborted_run(crew: MakeCrew) -> None:
     crowd = crew()
     with crowd.executor:
-        crowd.executor.open([body(lambda a: time.sleep(a))], {})
+        crowd.executor.open([body(nap)], {})
         crowd.executor.submit([one(60, unit=n) for n in range(8)])
         crowd.executor.wait(0.2)
         crowd.executor.close()
@@ -141,7 +145,7 @@ def test_a_kept_pool_forgets_an_aborted_run(crew: MakeCrew) -> None:
 
 def test_closing_does_not_wait_for_bodies(crew: MakeCrew) -> None:
     executor = crew().executor
-    executor.open([body(lambda a: time.sleep(a))], {})
+    executor.open([body(nap)], {})
     executor.submit([one(60, unit=n) for n in range(8)])
     executor.wait(0.3)
     before = time.monotonic()

@@ -222,6 +222,10 @@ def test_nothing_is_left_to_the_next_task(
             assert state.result == first
 
 
+def read_input() -> str:
+    return sys.stdin.read()
+
+
 def time_passes(a: float) -> None:
     time.sleep(a)
 
@@ -276,7 +280,7 @@ def test_workers_resemble_the_main_process(crew: MakeCrew, monkeypatch: pytest.M
 
 
 def test_standard_input_is_empty(crew: MakeCrew) -> None:
-    assert crew().run([lambda: sys.stdin.read()])[0].result == ""
+    assert crew().run([read_input])[0].result == ""
 
 
 def test_descriptors_of_the_caller_are_not_inherited(crew: MakeCrew, tmp_path: Any) -> None:
