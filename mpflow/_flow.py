@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -127,6 +128,25 @@ class Flow(Graph):
             terminal_handler=self.terminal_state_handler,
             result=self.result,
         )
+
+    def visualize(
+        self,
+        flow_state: State | None = None,
+        filename: str | os.PathLike[str] | None = None,
+        format: str | None = None,  # noqa: A002 - the language's name for it
+    ) -> Any:
+        """Draw the flow; with the state of a run, in the colours of its tasks' states.
+
+        `format` is `"text"`, `"mermaid"` or `"dot"`, whose text is returned, or one that Graphviz draws: `"svg"`, `"png"`,
+        `"pdf"`. For these, and without a format, a `graphviz.Source` is returned, which notebooks show. With a `filename`
+        the picture is also written there; its ending may stand for the format, and is added where it is missing.
+
+        Raises ImportError where Graphviz is wanted and its package is not installed, RuntimeError where its programs are
+        not, ValueError for an unknown format, and TypeError for a state that is not a flow's.
+        """
+        from mpflow.pictures.visualize import visualize
+
+        return visualize(self, flow_state, filename, format)
 
 
 def _checked(handlers: object) -> list[StateHandler]:

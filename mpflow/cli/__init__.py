@@ -1,4 +1,4 @@
-"""The command line: `mpflow run`, `mpflow demo`, `mpflow doctor`."""
+"""The command line: `mpflow run`, `mpflow graph`, `mpflow demo`, `mpflow doctor`."""
 
 from mpflow.cli.commands import main as main
 

@@ -58,6 +58,26 @@ def demo(workers: int) -> int:
 
 
 @group.command()
+@click.argument("target", metavar="FILE[:FLOW]")
+@click.option(
+    "--format",
+    "kind",
+    default="text",
+    show_default=True,
+    metavar="FORMAT",
+    help="text, mermaid or dot, or what Graphviz draws: svg, png, pdf.",
+)
+@click.option(
+    "-o", "--output", type=click.Path(dir_okay=False), metavar="FILE", help="Where to write it; by default the screen."
+)
+def graph(target: str, kind: str, output: str | None) -> int:
+    """Draw the flow that FILE (or a module, as in pkg.mod:FLOW) binds to a name, without running it."""
+    from mpflow.cli.graph import draw
+
+    return draw(target, kind, output)
+
+
+@group.command()
 def doctor() -> int:
     """Say what this machine offers to mpflow, and try one task on a worker process."""
     from mpflow.cli.doctor import examine
