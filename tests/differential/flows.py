@@ -83,6 +83,8 @@ class Node(NamedTuple):
     retries: int
     choosy: bool
     reference: bool
+    handled: bool
+    """Whether a state handler watches."""
 
 
 WAYS = ("whole", "whole", "each", "each", "each", "after", "after each", "flat", "flat each")
@@ -118,6 +120,7 @@ def nodes(draw: st.DrawFn, position: int) -> Node:
         retries=retries,
         choosy=bool(retries) and draw(st.booleans()),
         reference=draw(st.sampled_from((False, False, False, True))),
+        handled=draw(st.sampled_from((False, False, False, True))),
     )
 
 
@@ -127,8 +130,16 @@ def designs(draw: st.DrawFn) -> tuple[Node, ...]:
     return tuple(draw(nodes(position)) for position in range(draw(st.integers(1, 8))))
 
 
-def built(design: tuple[Node, ...]) -> Flow:
-    """Make the flow that a design describes."""
+Seen = dict[tuple[str, Any], list[tuple[str, str]]]
+
+
+def built(design: tuple[Node, ...], seen: Seen) -> Flow:
+    """Make the flow that a design describes; state handlers put down in `seen` what they are shown of each unit."""
+
+    def handler(owner: Task, old: State, new: State) -> None:
+        unit = (owner.name, None if isinstance(new, Mapped) else context.get("map_index"))
+        seen.setdefault(unit, []).append((type(old).__name__, type(new).__name__))
+
     made: list[Task] = []
     with Flow("random") as flow:
         for position, node in enumerate(design):
@@ -140,6 +151,7 @@ def built(design: tuple[Node, ...]) -> Flow:
                 max_retries=node.retries,
                 retry_delay=0 if node.retries else None,
                 retry_on=ValueError if node.choosy else None,
+                state_handlers=[handler] if node.handled else None,
             )
             mapped = node.constant is not None or any("each" in how for _, how in node.reads)
             whole: Any = unmapped if mapped else lambda value: value
@@ -166,6 +178,8 @@ def shown(value: Any) -> Any:
         return type(value).__name__
     if isinstance(value, (list, tuple)):
         return [shown(each) for each in value]
+    if isinstance(value, (set, frozenset)):
+        return sorted(map(str, value))
     if isinstance(value, dict):
         return {key: shown(each) for key, each in sorted(value.items())}
     return value
@@ -183,6 +197,19 @@ def outcomes(flow: Flow, final: State) -> dict[str, Any]:
     return {"": type(final).__name__} | {
         str(flow.slugs[each]): described(final.result[each]) for each in flow.sorted_tasks()
     }
+
+
+CHANCE = {"flow_run_id", "flow_run_name", "task_run_id", "date", "scheduled_start_time"}
+
+
+def details(flow: Flow, final: State) -> dict[str, Any]:
+    """What executors must agree on beyond outcomes: messages, and the contexts that attempts received."""
+
+    def of(state: State) -> Any:
+        here = {key: shown(value) for key, value in state.context.items() if key not in CHANCE}
+        return [state.message, here, *map(of, state.map_states if isinstance(state, Mapped) else ())]
+
+    return {str(flow.slugs[each]): of(final.result[each]) for each in flow.sorted_tasks()}
 
 
 def resumed(state: State) -> State:

@@ -25,15 +25,25 @@ from mpflow.engine.state import (
     Success,
     TriggerFailed,
 )
+from mpflow.tasks.core.constants import Constant
 
 States = dict[Task, State]
 
 
-def interpret(flow: Flow, given: Mapping[Task, State] | None = None) -> State:
-    """Return the flow's final state, with every task's state as its result; `given` are states from before."""
+def interpret(flow: Flow, given: Mapping[Task, State] | None = None, start: Task | None = None) -> State:
+    """Return the flow's final state, with every task's state as its result; `given` are states from before.
+
+    With `start` only that task runs, whatever is upstream, and what is downstream of it.
+    """
     states: States = {}
+    reached = {start} if start else set(flow.tasks)
     for task in flow.sorted_tasks():
-        states[task] = outcome(flow, task, states, (given or {}).get(task, Pending()))
+        before = (given or {}).get(task, Pending())
+        if flow.upstream_tasks(task) & reached:
+            reached.add(task)
+        # Constants are always at hand.
+        runs = task in reached or isinstance(task, Constant)
+        states[task] = outcome(flow, task, states, before, free=task is start) if runs else before
     if not all(over(states[task]) for task in flow.terminal_tasks()):
         return Running(result=states)
     if any(each.is_failed() for task in flow.reference_tasks() for each in units(states[task])):
@@ -41,27 +51,33 @@ def interpret(flow: Flow, given: Mapping[Task, State] | None = None) -> State:
     return Success(result=states)
 
 
-def outcome(flow: Flow, task: Task, states: States, given: State) -> State:
+def outcome(flow: Flow, task: Task, states: States, given: State, *, free: bool) -> State:
     """Run a task, all its children if it is mapped."""
     edges = sorted(flow.edges_to(task), key=lambda edge: (edge.key or "", edge.upstream_task.slug or ""))
     constants = flow.constants.get(task, {})
     if any(edge.mapped for edge in edges) and not (given.is_finished() and not given.is_mapped()):
-        return spread(task, edges, constants, states, given)
+        return spread(task, edges, constants, states, given, free=free)
     seen = {(edge, i): each for edge in edges for i, each in enumerate(units(states[edge.upstream_task]))}
     inputs = lambda: {**constants, **{e.key: whole(e, states[e.upstream_task]) for e in edges if e.key}}  # noqa: E731
-    return unit(task, seen, inputs, given, None)
+    return unit(task, seen, inputs, given, None, free=free)
 
 
-def spread(task: Task, edges: list[Edge], constants: Mapping[str, Any], states: States, given: State) -> State:
+def spread(
+    task: Task, edges: list[Edge], constants: Mapping[str, Any], states: States, given: State, *, free: bool
+) -> State:
     """Find out how many children a mapped task has, and run them one by one."""
     if isinstance(given, Paused):
         return given
     above = {edge: states[edge.upstream_task] for edge in edges}
     paired = {edge for edge in edges if edge.mapped and not edge.flattened and above[edge].is_mapped()}
-    if not all(over(above[edge]) for edge in edges if edge not in paired):
+    if not free and not all(over(above[edge]) for edge in edges if edge not in paired):
         return Pending()
     judged = [edge for edge in edges if not (edge.mapped and above[edge].is_mapped())]
-    if task.skip_on_upstream_skip and any(each.is_skipped() for edge in judged for each in units(above[edge])):
+    if (
+        not free
+        and task.skip_on_upstream_skip
+        and any(each.is_skipped() for edge in judged for each in units(above[edge]))
+    ):
         return Skipped()
     # For each edge that is mapped over, what each child gets, and whose state it looks at.
     shares: dict[Edge, list[tuple[Any, State]]] = {}
@@ -92,7 +108,9 @@ def spread(task: Task, edges: list[Edge], constants: Mapping[str, Any], states: 
             return above[edge].result[index] if edge.mapped else whole(edge, above[edge])
 
         before = given.map_states[index] if isinstance(given, Mapped) else given
-        return unit(task, seen, lambda: {**constants, **{e.key: read(e) for e in edges if e.key}}, before, index)
+        return unit(
+            task, seen, lambda: {**constants, **{e.key: read(e) for e in edges if e.key}}, before, index, free=free
+        )
 
     return Mapped(map_states=[child(index) for index in range(min(widths))], n_map_states=min(widths))
 
@@ -111,21 +129,30 @@ def elements(value: Any) -> Any:
 
 
 def unit(
-    task: Task, seen: Mapping[Any, State], inputs: Callable[[], Mapping[str, Any]], given: State, index: int | None
+    task: Task,
+    seen: Mapping[Any, State],
+    inputs: Callable[[], Mapping[str, Any]],
+    given: State,
+    index: int | None,
+    *,
+    free: bool,
 ) -> State:
     """Run a task that is not mapped, or one child of one that is: skip, trigger, then as many attempts as it takes."""
     if given.is_finished() or isinstance(given, Paused):
         return given
-    if not all(state.is_finished() for state in seen.values()):
-        return given
-    if task.skip_on_upstream_skip and any(state.is_skipped() for state in seen.values()):
-        return Skipped()
     keys: dict[str, Any] = {"map_index": index, "task_run_count": 1}
     if isinstance(given, Resume):
         keys["resume"] = True
-    verdict = under(keys, lambda: task.trigger(seen), refused=TriggerFailed)
-    if not verdict.is_successful() or verdict.is_skipped() or not verdict.result:
-        return TriggerFailed() if verdict.is_successful() and not verdict.is_skipped() else verdict
+    if not free:
+        if not all(state.is_finished() for state in seen.values()):
+            return given
+        if task.skip_on_upstream_skip and any(state.is_skipped() for state in seen.values()):
+            return Skipped()
+        verdict = under(keys, lambda: task.trigger(seen), refused=TriggerFailed)
+        if type(verdict) is not Success:
+            return verdict
+        if not verdict.result:
+            return TriggerFailed()
     while True:
         # Looking an input up may fail, too.
         state = under(keys, lambda: task.run(**inputs()), refused=Failed)

@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
+from mpflow import Flow, Task
+from mpflow.engine.state import State
 from mpflow.executors import ProcessExecutor, SyncExecutor, ThreadExecutor
 from mpflow.executors.port import Executor
-from tests.differential.flows import Node, built, designs, outcomes, resumed
+from tests.differential.flows import Node, Seen, built, designs, details, outcomes, resumed
 from tests.differential.reference import interpret
 
 FLOWS = int(os.environ.get("FLOWS", "500"))
@@ -40,7 +43,7 @@ def executors() -> Iterator[dict[str, Executor]]:
 def test_every_executor_and_the_reference_agree(
     executors: dict[str, Executor], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    count = {"flows": 0, "resumed flows": 0}
+    count = {"flows": 0, "resumed": 0, "started half-way": 0}
 
     @settings(
         max_examples=FLOWS,
@@ -48,24 +51,47 @@ def test_every_executor_and_the_reference_agree(
         database=None,
         derandomize=not os.environ.get("FLOWS"),
     )
-    @given(design=designs())
-    def compare(design: tuple[Node, ...]) -> None:
-        flow = built(design)
-        before: dict[Any, Any] = {}
-        for leg in range(2):
-            expected = interpret(flow, before)
-            told = outcomes(flow, expected)
-            for name, executor in executors.items():
-                final = flow.run(executor=executor, task_states=before)
-                assert outcomes(flow, final) == told, f"{name} disagrees with the reference in leg {leg}"
-            before = {task: resumed(state) for task, state in expected.result.items()}
-            if not expected.is_running():
-                break
-            count["resumed flows"] += leg == 0
+    @given(design=designs(), chosen=st.integers(0, 7), startled=st.booleans())
+    def compare(design: tuple[Node, ...], chosen: int, startled: bool) -> None:
+        seen: Seen = {}
+        flow = built(design, seen)
+        final = same(flow, seen, {}, None)
+        if final.is_running():
+            count["resumed"] += 1
+            final = same(flow, seen, {task: resumed(state) for task, state in final.result.items()}, None)
+        if startled:
+            count["started half-way"] += 1
+            start = sorted(flow.tasks, key=lambda task: task.name)[chosen % len(flow.tasks)]
+            again = downstream(flow, start)
+            given = {task: state for task, state in final.result.items() if task not in again}
+            same(flow, seen, given, start)
         count["flows"] += 1
+
+    def same(flow: Flow, seen: Seen, given: Mapping[Task, State], start: Task | None) -> State:
+        expected = interpret(flow, given, start)
+        told = outcomes(flow, expected)
+        first: Any = None
+        for name, executor in executors.items():
+            seen.clear()
+            final = flow.run(executor=executor, task_states=given, start_tasks=[start] if start else None)
+            assert outcomes(flow, final) == told, f"{name} disagrees with the reference"
+            close = (details(flow, final), dict(seen))
+            first = first or close
+            assert close == first, f"{name} disagrees with sync in the details"
+        return expected
 
     compare()
     with capsys.disabled():
         print(
-            f"\n{count['flows']} flows compared on {', '.join(executors)} and the reference, {count['resumed flows']} of them resumed"
+            f"\n{count['flows']} flows compared on {', '.join(executors)} and the reference, "
+            f"{count['resumed']} of them resumed after a pause, {count['started half-way']} started again half-way"
         )
+
+
+def downstream(flow: Flow, start: Task) -> set[Task]:
+    """A task and all that follows it."""
+    found = {start}
+    for task in flow.sorted_tasks():
+        if flow.upstream_tasks(task) & found:
+            found.add(task)
+    return found
