@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import importlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final, NamedTuple, Protocol, cast, runtime_checkable
+from typing import Final, NamedTuple, Protocol, cast
 
 from mpflow.engine.messages import Event
 from mpflow.engine.sealed import Sealed
@@ -61,7 +61,6 @@ class Job(NamedTuple):
     """Context keys of this attempt alone."""
 
 
-@runtime_checkable
 class Executor(Protocol):
     """Runs jobs somewhere; a structural protocol, so nothing needs to derive from it."""
 
@@ -96,6 +95,9 @@ class Executor(Protocol):
         """End the run: ask, wait briefly, kill. May be called twice and never waits for a body."""
 
 
+# Asked for by name: isinstance() with a runtime-checkable protocol costs more than a short task.
+_METHODS = ("open", "submit", "wait", "kill", "wake", "close")
+
 _NAMED = {
     "sync": ("mpflow.executors.sync", "SyncExecutor"),
     "threads": ("mpflow.executors.threads", "ThreadExecutor"),
@@ -122,7 +124,7 @@ def get_executor(executor: object, *, max_workers: int | None = None) -> Executo
         if max_workers is None or executor == "sync":
             return cast(Executor, make())
         return cast(Executor, make(max_workers=max_workers))
-    if isinstance(executor, type) or not isinstance(executor, Executor):
+    if isinstance(executor, type) or not all(hasattr(executor, name) for name in _METHODS):
         what = (
             f"the class {executor.__name__}"
             if isinstance(executor, type)
@@ -131,7 +133,7 @@ def get_executor(executor: object, *, max_workers: int | None = None) -> Executo
         raise TypeError(
             f"executor is {what}; pass one of {', '.join(map(repr, _NAMED))} or an instance such as ProcessExecutor(max_workers=4)"
         )
-    return executor
+    return cast(Executor, executor)
 
 
 def live(kind: int, value: object) -> object:

@@ -159,12 +159,6 @@ def _flags() -> list[str]:
     return flags
 
 
-def bury(pid: int) -> None:
-    """Collect the exit status of a supervisor that has ended."""
-    with contextlib.suppress(ChildProcessError):
-        os.waitpid(pid, os.WNOHANG)
-
-
 def sweep(pool: str) -> None:
     """Kill what is left of a pool whose supervisor has gone: every process that bears its mark."""
     mark = f"{POOL_MARK}={pool}".encode()

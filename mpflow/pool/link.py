@@ -9,6 +9,8 @@ import _socket
 import contextlib
 import mmap
 import os
+import select
+import signal
 from collections import deque
 from collections.abc import Container
 from typing import Any, Final
@@ -81,6 +83,7 @@ class Link:
         "condemned",
         "down",
         "far_ends",
+        "forgotten",
         "last_seq",
         "load",
         "mapping",
@@ -135,6 +138,8 @@ class Link:
         self.pid = 0
         self.pidfd = -1
         self.run = 0
+        self.forgotten: list[int] = []
+        """What was taught for runs that are over, of which the worker has not been told."""
         self.taught: set[int] = set()
         self.queue: deque[Order] = deque()
         self.load = 0
@@ -149,6 +154,31 @@ class Link:
         self._outbox: deque[memoryview] = deque()
         self.notes: tuple[list[int], list[int]] = ([], [])
         self._came: dict[int, int] = {}
+
+    # -- the process ---------------------------------------------------------------------------------------------------------
+
+    def know(self, pid: int) -> None:
+        """Learn which process it is."""
+        self.pid = pid
+        with contextlib.suppress(OSError):
+            self.pidfd = os.pidfd_open(pid)
+
+    def lives(self) -> bool:
+        """Whether a worker whose supervisor has gone has not yet gone too; kills it, if it can, to make sure."""
+        poll = select.poll()
+        if self.pidfd >= 0:
+            poll.register(self.pidfd, select.POLLIN)
+            with contextlib.suppress(OSError):
+                signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+            return not poll.poll(0)
+        # Without knowing the process, the end of its pipe has to do.
+        poll.register(self.up, select.POLLIN)
+        return not any(events & select.POLLHUP for _, events in poll.poll(0))
+
+    def hang_up(self) -> None:
+        """Close the pipe to the worker, which is how it is asked to leave."""
+        os.close(self.down)
+        self.down = -1
 
     # -- sending -------------------------------------------------------------------------------------------------------------
 

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import _socket
-import array
 import contextlib
-import marshal
 import os
 import select
 import time
-import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from mpflow.errors import WorkersUnavailable
-from mpflow.pool import arena, launch
+from mpflow.pool import launch
 from mpflow.pool import supervisor as far
-from mpflow.pool.arena import Parcel, Segment
+from mpflow.pool.births import Births
+from mpflow.pool.control import Control
+from mpflow.pool.depot import Depot, notes_for
 from mpflow.pool.link import Link, Order
 from mpflow.worker import protocol
 from mpflow.worker.protocol import BEGUN, REPORTED, START
@@ -39,11 +37,6 @@ _GRACE_S: Final = 0.1
 _SPIN_NS: Final = 40_000
 """A job expected to take no longer than this is waited for awake."""
 _ENDINGS: Final = frozenset((protocol.WON, protocol.LOST, protocol.GARBLED))
-_FAILED: Final = 8
-"""Processes in a row that ended by themselves, with no job begun in between, after which trying again is no use."""
-_SLAIN: Final = 30
-_SLAIN_S: Final = 10.0
-"""Likewise for processes that were killed: somebody is at it, but may stop."""
 
 
 class Death(NamedTuple):
@@ -137,18 +130,17 @@ class Pool:
         self._next_number = 1
         self._run = 0
         self._run_message: tuple[object, ...] | None = None
+        self._run_brief: tuple[object, ...] = ()
         self._settings = b""
-        self._stillborn: list[tuple[float, int | None]] = []
         self._died = self._started = self._supervisors = self._recalls = 0
         self._peek_s = _PEEK_S
         self._look_at = _NEVER_S
         self._closed = False
         self._mean_ns = BUDGET_NS
-        self._control: _socket.socket | None = None
-        self._supervisor = 0
-        self._freed: arena.Freed = deque()
-        self._segments: weakref.WeakValueDictionary[int, Segment] = weakref.WeakValueDictionary()
-        self._unsent: deque[tuple[bytes, tuple[int, ...], Link | None]] = deque()
+        self._control: Control | None = None
+        self.depot = Depot()
+        """Large values pass through here."""
+        self._births = Births(size)
         self._pid = os.getpid()
         self._processors = len(os.sched_getaffinity(0))
         launch.fill_standard_streams()
@@ -165,14 +157,10 @@ class Pool:
     # -- life ----------------------------------------------------------------------------------------------------------------
 
     def _start(self) -> None:
-        self._supervisor, self._control = launch.start_supervisor(
-            self._method, environ=self._environ, preload=self._preload, pool=self.name
-        )
+        self._control = Control(self._epoll, self._method, environ=self._environ, preload=self._preload, pool=self.name)
         self._supervisors += 1
-        self._control.setblocking(False)
-        self._epoll.register(self._control.fileno(), select.EPOLLIN)
         if self._memory_limit:
-            self._tell((far.MEMORY, self._memory_limit))
+            self._control.tell((far.MEMORY, self._memory_limit))
         self._fill_up()
 
     def _add_worker(self) -> bool:
@@ -190,7 +178,7 @@ class Pool:
         self._links[link.number] = link
         self._by_fd[link.up] = link
         self._epoll.register(link.up, select.EPOLLIN)
-        self._tell((far.SPAWN, link.number, link.nonce), link.far_ends, link)
+        self._tell((far.SPAWN, link.number, link.nonce), link.far_ends, link.release_far_ends)
         if self._run_message is not None:
             self._begin_on(link)
         return True
@@ -211,149 +199,66 @@ class Pool:
         if os.getpid() != self._pid:
             # A fork of the coordinator: the pool belongs to the other process.
             return
+        control, self._control = self._control, None
+        busy = any(link.queue for link in self._links.values())
         try:
-            self._end_processes()
+            # The end of its input is how a worker is asked to leave; one that is busy would not notice in time.
+            for link in self._links.values():
+                link.hang_up()
+            if control is not None:
+                control.end(_GRACE_S / 2 if busy else _GRACE_S)
         finally:
             for link in self._links.values():
                 link.close()
             self._links.clear()
             self._by_fd.clear()
             self._backlog.clear()
-            if self._control is not None:
-                self._control.close()
             self._epoll.close()
             os.close(self._heard)
             os.close(self.bell)
 
-    def _end_processes(self) -> None:
-        if not self._supervisor:
-            return
-        idle = not any(link.queue for link in self._links.values())
-        self._tell((far.QUIT, int(_GRACE_S * 1e9) if idle else int(_GRACE_S * 5e8)))
-        for link in self._links.values():
-            # Its end of input is how a worker is asked to leave.
-            os.close(link.down)
-            link.down = -1
-        try:
-            pidfd = os.pidfd_open(self._supervisor)
-        except OSError:
-            launch.bury(self._supervisor)
-            return
-        try:
-            poll = select.poll()
-            poll.register(pidfd, select.POLLIN)
-            if not poll.poll(2000):
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(self._supervisor, 9)
-                poll.poll(1000)
-        finally:
-            os.close(pidfd)
-            launch.bury(self._supervisor)
+    # -- the supervisor ------------------------------------------------------------------------------------------------------
 
-    # -- talking to the supervisor -------------------------------------------------------------------------------------------
-
-    def _tell(self, message: tuple[Any, ...], fds: tuple[int, ...] = (), link: Link | None = None) -> None:
-        self._unsent.append((marshal.dumps(message), fds, link))
-        self._push_control()
-
-    def _push_control(self) -> None:
-        control = self._control
-        if control is None:
-            return
-        while self._unsent:
-            data, fds, link = self._unsent[0]
-            try:
-                if fds:
-                    rights = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, array.array("i", fds))]
-                    control.sendmsg([data], rights)
-                else:
-                    control.send(data)
-            except BlockingIOError:
-                self._epoll.modify(control.fileno(), select.EPOLLIN | select.EPOLLOUT)
-                return
-            except OSError:
-                # It has died; reading from the socket will say so.
-                return
-            self._unsent.popleft()
-            if link is not None:
-                link.release_far_ends()
-        if not self._closed:
-            self._epoll.modify(control.fileno(), select.EPOLLIN)
+    def _tell(
+        self, message: tuple[Any, ...], fds: tuple[int, ...] = (), then: Callable[[], None] | None = None
+    ) -> None:
+        if self._control is not None:
+            self._control.tell(message, fds, then)
 
     def _hear(self, events: int) -> None:
         control = self._control
         if control is None:
             return
         if events & select.EPOLLOUT:
-            self._push_control()
-        while True:
-            try:
-                data = control.recv(far.DATAGRAM)
-            except BlockingIOError:
-                return
-            except OSError:
-                data = b""
-            if not data:
-                self._supervisor_lost()
-                return
-            message = marshal.loads(data)
-            kind = message[0]
-            if kind == far.SPAWNED:
-                link = self._links.get(message[1])
-                if link is not None:
-                    link.pid = message[2]
-                    with contextlib.suppress(OSError):
-                        link.pidfd = os.pidfd_open(link.pid)
-            elif kind == far.DIED:
-                link = self._links.get(message[1])
-                if link is not None:
-                    self._bury(link, Death(message[3], message[2], message[4]))
-            elif kind == far.UNABLE:
-                link = self._links.get(message[1])
-                if link is not None:
-                    self._bury(link, Death(message[2], None, None))
+            control.push()
+        messages, gone = control.hear()
+        for message in messages:
+            link = self._links.get(message[1])
+            if link is None:
+                continue
+            if message[0] == far.SPAWNED:
+                link.know(message[2])
+            elif message[0] == far.DIED:
+                self._bury(link, Death(message[3], message[2], message[4]))
+            elif message[0] == far.UNABLE:
+                self._bury(link, Death(message[2], None, None))
+        if gone:
+            self._supervisor_lost(control)
 
-    def _supervisor_lost(self) -> None:
+    def _supervisor_lost(self, control: Control) -> None:
         """Workers die with their supervisor: charge what ran, start anew."""
-        control, self._control = self._control, None
-        if control is not None:
-            self._epoll.unregister(control.fileno())
-            control.close()
-        self._unsent.clear()
-        status: int | None = None
-        with contextlib.suppress(ChildProcessError):
-            status = os.waitpid(self._supervisor, 0)[1]
-        self._supervisor = 0
-        self._count_stillborn(status, "the process that supervises the workers")
+        self._control = None
+        self._births.died("the process that supervises the workers", control.close())
         links = list(self._links.values())
         deadline = time.monotonic() + 2
         for link in links:
-            self._see_dead(link, deadline)
+            while link.lives() and time.monotonic() < deadline:
+                time.sleep(0.0005)
         launch.sweep(self.name)
         for link in links:
-            self._bury(link, Death(None, None, None), replace=False)
+            self._bury(link, Death(None, None, None))
         self._start()
         self._dispatch()
-
-    def _see_dead(self, link: Link, deadline: float) -> None:
-        """Return when a worker whose supervisor has gone has gone too."""
-        poll = select.poll()
-        poll.register(link.pidfd if link.pidfd >= 0 else link.up, select.POLLIN)
-        while True:
-            ready = poll.poll(max(1, int((deadline - time.monotonic()) * 1000)))
-            if link.pidfd >= 0 or not ready:
-                break
-            # Without its pid, the end of its pipe has to do.
-            records, ended = link.receive()
-            self._take(link, records)
-            if ended or time.monotonic() > deadline:
-                break
-        if link.pidfd >= 0 and not poll.poll(0):
-            with contextlib.suppress(OSError):
-                import signal
-
-                signal.pidfd_send_signal(link.pidfd, signal.SIGKILL)
-            poll.poll(1000)
 
     # -- runs ----------------------------------------------------------------------------------------------------------------
 
@@ -363,11 +268,11 @@ class Pool:
         same = settings == self._settings
         self._settings = settings
         self._run_message = (protocol.BEGIN_RUN, self._run, settings, shared, fresh, copied)
-        brief = (protocol.BEGIN_RUN, self._run, None, shared, fresh, copied)
+        self._run_brief = (protocol.BEGIN_RUN, self._run, None, shared, fresh, copied)
         for link in self._links.values():
-            if not link.retiring:
-                self._send(link, [brief if same and link.run else self._run_message])
-                link.run = self._run
+            # A worker that knows the settings hears of the run with its first job: one message less for each.
+            if not link.retiring and not (same and link.run):
+                self._begin_on(link)
 
     def end_run(self) -> None:
         """Forget the run's jobs; a worker that still performs one is killed."""
@@ -378,20 +283,25 @@ class Pool:
                 link.queue.clear()
                 self._tell((far.KILL, link.number, 0, far.BY_REQUEST))
         self._ready.clear()
-        forgotten = tuple(self._taught)
+        heavy = sum(len(known) if isinstance(known, bytes) else LARGE for known in self._taught.values()) >= LARGE
         self._taught.clear()
         self._costs.clear()
-        if forgotten:
-            for link in self._links.values():
-                link.taught.clear()
-                if not link.retiring:
-                    self._send(link, [(protocol.FORGET, forgotten)])
+        for link in self._links.values():
+            link.forgotten.extend(link.taught)
+            link.taught.clear()
+            # What is small may wait for the next job.
+            if heavy and not link.retiring:
+                self._send(link, self._forgetting(link))
         self._run_message = None
 
     def _begin_on(self, link: Link) -> None:
         assert self._run_message is not None
         link.run = self._run
-        self._send(link, [self._run_message])
+        self._send(link, [*self._forgetting(link), self._run_message])
+
+    def _forgetting(self, link: Link) -> list[tuple[object, ...]]:
+        forgotten, link.forgotten = link.forgotten, []
+        return [(protocol.FORGET, tuple(forgotten))] if forgotten else []
 
     @property
     def run(self) -> int:
@@ -411,13 +321,6 @@ class Pool:
         """Take orders on and send what workers have room for."""
         self._backlog.extend(orders)
         self._dispatch()
-
-    @property
-    def most_segments(self) -> int:
-        """How many large values may be held beside the pipe: each takes a descriptor of this process."""
-        import resource
-
-        return max(0, min(512, (resource.getrlimit(resource.RLIMIT_NOFILE)[0] - 48) // 2))
 
     @property
     def capacity(self) -> int:
@@ -444,7 +347,7 @@ class Pool:
 
     def _dispatch(self) -> None:
         """Give out what workers have room for, the least loaded first."""
-        if self._freed:
+        if self.depot.stirred:
             self._note_freed()
         backlog = self._backlog
         if not backlog:
@@ -515,7 +418,10 @@ class Pool:
         watches: list[tuple[int, int, int]] = []
         job_op = protocol.JOB
         for link, orders in batches:
-            operations: list[tuple[object, ...]] = self._notes_for(link)
+            operations: list[tuple[object, ...]] = notes_for(link)
+            if link.run != self._run:
+                link.run = self._run
+                operations += [*self._forgetting(link), self._run_brief]
             taught = link.taught
             seq = link.last_seq
             for order in orders:
@@ -526,14 +432,14 @@ class Pool:
                     operations.append((protocol.TEACH, body, self._taught[body]))
                 if type(spec) is int and spec not in taught:
                     taught.add(spec)
-                    operations.append((protocol.TEACH, spec, self._wire(link, self._taught[spec])))
+                    operations.append((protocol.TEACH, spec, self.depot.wire(link, self._taught[spec])))
                 seq += 1
                 order.seq = seq
                 if work.limit_ns:
                     watches.append((link.number, seq, work.limit_ns))
                 inputs: object = order.inputs
                 if order.apart or work.apart:
-                    spec, inputs = self._wire(link, spec), self._wire(link, inputs)
+                    spec, inputs = self.depot.wire(link, spec), self.depot.wire(link, inputs)
                 operations.append((job_op, seq, order.job, spec, order.index, order.run_count, inputs, order.extra))
             link.last_seq = seq
             if watches:
@@ -545,54 +451,11 @@ class Pool:
         self._peek_s = _PEEK_S
         self._look_at = min(self._look_at, time.monotonic() + _PEEK_S)
 
-    def _wire(self, link: Link, value: Any) -> Any:
-        """Put what is sent about parcels in their place, and pass their segments along."""
-        if isinstance(value, Parcel):
-            return value.wire if link.provide(value.segment) else bytes(value)
-        if type(value) is tuple or type(value) is list:
-            return type(value)(self._wire(link, each) for each in value)
-        return value
-
-    def _unwire(self, link: Link, record: tuple[Any, ...]) -> tuple[Any, ...]:
-        """Put a parcel in the place of what a worker says about the segment with its result."""
-        wire = record[8]
-        fd = link.collect(wire[0])
-        if fd < 0:
-            words = "its result is large, and the main process has no descriptor left to receive it with (ulimit -n)"
-            return (protocol.LOST, *record[1:8], None, "PayloadError", words, words)
-        segment = Segment(wire[0], fd, wire[1], owner=link.number, freed=self._freed)
-        self._segments[segment.key] = segment
-        return (*record[:8], Parcel(segment, wire), record[9])
-
-    def store(self, data: bytes) -> bytes:
-        """Put a large pickle that is to be sent into a segment, where that can be had."""
-        if len(self._segments) >= self.most_segments:
-            return data
-        parcel = arena.store(data, self._freed)
-        if parcel is None:
-            return data
-        self._segments[parcel.segment.key] = parcel.segment
-        return parcel
-
     def _note_freed(self) -> None:
-        """Remember to tell workers about segments that nobody refers to any more."""
-        while self._freed:
-            owner, key, again, holders = self._freed.popleft()
-            for number in holders:
-                if number in self._links:
-                    self._links[number].notes[1].append(key)
-            if owner in self._links:
-                self._links[owner].notes[0 if again else 1].append(key)
+        self.depot.note(self._links)
         for link in self._links.values():
             if any(link.notes) and not link.queue and not link.retiring and not self._backlog:
-                self._send(link, self._notes_for(link))
-
-    def _notes_for(self, link: Link) -> list[tuple[object, ...]]:
-        again, never = link.notes
-        if not again and not never:
-            return []
-        link.notes = ([], [])
-        return [(protocol.GIVE_BACK, tuple(again), tuple(never))]
+                self._send(link, notes_for(link))
 
     def _send(self, link: Link, operations: list[tuple[object, ...]]) -> None:
         if not link.send(operations) and link.down not in self._by_fd:
@@ -608,7 +471,7 @@ class Pool:
         """
         ready = self._ready
         deadline = None if timeout is None else time.monotonic() + timeout
-        brisk = self._brisk_until()
+        brisk = 0 if ready else self._brisk_until()
         while True:
             patience = 0.0 if ready else self._patience(deadline)
             events = self._epoll.poll(0 if brisk else patience)
@@ -741,10 +604,10 @@ class Pool:
                 order = link.settle(record[1])
                 if order is None:
                     continue
-                self._stillborn.clear()
+                self._births.succeeded()
                 taken = record[7] + OVERHEAD_NS
                 if type(record[8]) is tuple:
-                    record = self._unwire(link, record)  # noqa: PLW2901 - its parcel in place of the wire
+                    record = self.depot.unwire(link, record)  # noqa: PLW2901 - its parcel in place of the wire
                 body = order.work.body
                 before = costs.get(body, 0)
                 costs[body] = (before * 3 + taken) >> 2 if before else taken
@@ -760,17 +623,14 @@ class Pool:
             elif kind == protocol.RETIRING:
                 link.retiring = True
             elif kind == protocol.LINGERING:
-                for key in record[1]:
-                    segment = self._segments.get(key)
-                    if segment is not None:
-                        segment.tainted = True
+                self.depot.taint(record[1])
             elif kind == protocol.LOG:
                 if self._on_log is not None:
                     self._on_log(record[1])
             elif kind == protocol.BROKEN:
                 raise WorkersUnavailable(f"the {record[1]} failed in a worker: {record[2]}\n\n{record[3]}")
 
-    def _bury(self, link: Link, death: Death, *, replace: bool = True) -> None:
+    def _bury(self, link: Link, death: Death) -> None:
         """Read a dead worker's last reports, charge what it ran, and give the rest to others."""
         for _ in range(1 << 20):
             records, ended = link.receive()
@@ -793,25 +653,11 @@ class Pool:
         self._died += 1
         link.close()
         if begun:
-            self._stillborn.clear()
-        elif replace:
-            self._count_stillborn(death.status, "a worker", death.why)
-        if replace and not self._closed and self._control is not None:
+            self._births.succeeded()
+        elif self._control is not None:
+            self._births.died("a worker", death.status, death.why)
+        if self._control is not None:
             self._fill_up()
-
-    def _count_stillborn(self, status: int | None, what: str, why: str | None = None) -> None:
-        """Note a process that died before it was of use; raise WorkersUnavailable when there is no sense in going on."""
-        now = time.monotonic()
-        self._stillborn.append((now, status))
-        slain = sum(status is None or os.WIFSIGNALED(status) for _, status in self._stillborn)
-        failed = len(self._stillborn) - slain
-        if failed <= max(_FAILED, 2 * self.size) and (slain <= _SLAIN or now - self._stillborn[0][0] < _SLAIN_S):
-            return
-        ending = why or ("it is not known how" if status is None else _ending(status))
-        raise WorkersUnavailable(
-            f"{len(self._stillborn)} times in a row {what} has ended before any task could begin (the last time: {ending}); "
-            "look at what it wrote to standard error, and at the limits on processes and memory"
-        )
 
     def statistics(self) -> Statistics:
         """Say what the pool has done so far."""
@@ -827,7 +673,10 @@ class Pool:
 
     def pids(self) -> list[int]:
         """Process ids of the workers, as far as known; the supervisor's first."""
-        return [self._supervisor, *(link.pid for link in self._links.values() if link.pid)]
+        return [
+            0 if self._control is None else self._control.pid,
+            *(link.pid for link in self._links.values() if link.pid),
+        ]
 
     def wake(self) -> None:
         """Make `wait` return; safe from any thread and from signal handlers."""
@@ -835,16 +684,3 @@ class Pool:
             # A full pipe has woken the waiting thread already.
             with contextlib.suppress(BlockingIOError):
                 os.write(self.bell, b"\0")
-
-
-def _ending(status: int) -> str:
-    """Say how a process ended, in the words of its wait status."""
-    if os.WIFSIGNALED(status):
-        import signal
-
-        number = os.WTERMSIG(status)
-        try:
-            return f"{signal.Signals(number).name} (signal {number})"
-        except ValueError:
-            return f"signal {number}"
-    return f"exit code {os.WEXITSTATUS(status)}"
