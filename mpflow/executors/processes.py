@@ -223,7 +223,7 @@ class ProcessExecutor:
         return self._beside(self._encode(value, f"task {self._name(job)!r}: argument {key!r}"))
 
     def _beside(self, data: bytes) -> bytes:
-        return data if len(data) < LARGE else self._at_work().store(data)
+        return data if len(data) < LARGE else self._at_work().depot.store(data)
 
     def _prepare(self, node: int) -> _Prepared:
         body = self._bodies[node]
@@ -347,21 +347,24 @@ class ProcessExecutor:
         return rebuild
 
     def _death(self, name: str, order: Order, death: Death) -> State:
+        which = f"attempt {order.run_count}"
         if death.why == far.BY_TIME:
             limit = order.work.limit_ns / 1e9
-            text = f"task {name!r} timed out after {limit:g} s and was killed; give it a longer timeout or less to do"
+            text = (
+                f"task {name!r} timed out after {limit:g} s and was killed ({which}); give it a longer timeout or less to do"
+            )
             return TimedOut(f"TaskTimeoutError: {text}", TaskTimeoutError(text))
         if death.why == far.BY_MEMORY:
             text = (
                 f"task {name!r} was killed: its worker used {_megabytes(death.rss)} of memory, more than its memory limit of "
-                f"{_megabytes(self.memory_limit)}; raise memory_limit or work on smaller pieces"
+                f"{_megabytes(self.memory_limit)} ({which}); raise memory_limit or work on smaller pieces"
             )
             return Crashed(
                 f"MemoryLimitExceeded: {text}", MemoryLimitExceeded(text, rss=death.rss, limit=self.memory_limit)
             )
         if death.why == far.BY_REQUEST:
             return Cancelled(f"task {name!r} was stopped: {order.why or 'it was asked for'}")
-        return _crashed(f"task {name!r}: its worker died", death)
+        return _crashed(f"task {name!r}: its worker died in {which}", death)
 
     # -- the rest of the port ------------------------------------------------------------------------------------------------
 
@@ -430,7 +433,7 @@ class ProcessExecutor:
                 "environ": self._environ(),
                 "max_tasks": self._max_tasks,
                 "threads": self._threads,
-                "segments": self._at_work().most_segments // (2 * self.max_workers),
+                "segments": self._at_work().depot.most // (2 * self.max_workers),
                 "log_levels": picture[4],
                 "initializer": initializer,
             }
