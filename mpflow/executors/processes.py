@@ -5,8 +5,6 @@ Owns what is said about a task that a process boundary hurt. Decides nothing abo
 
 from __future__ import annotations
 
-import _thread
-import contextlib
 import os
 import pickle
 import sys
@@ -16,18 +14,12 @@ from types import TracebackType
 from typing import Any, Final, Literal, cast
 
 from mpflow.engine.messages import AttemptsEnded, Event, SlotsChanged
-from mpflow.engine.signals import SignalPayload, state_from
-from mpflow.engine.state import Cancelled, Crashed, Failed, State, TimedOut
+from mpflow.engine.state import Failed, State
 from mpflow.errors import (
-    MemoryLimitExceeded,
     PayloadError,
-    RemoteError,
-    RemoteTraceback,
-    TaskTimeoutError,
-    WorkerCrashed,
 )
+from mpflow.executors import outcomes, surroundings
 from mpflow.executors.port import MANY, SEALED, Body, Job
-from mpflow.pool import supervisor as far
 from mpflow.pool.link import Order, Work
 from mpflow.pool.pool import Death, Pool
 from mpflow.worker import codec, protocol
@@ -88,9 +80,9 @@ class ProcessExecutor:
             raise ValueError(f"start_method is {start_method!r}; it must be 'forkserver', 'spawn' or 'fork'")
         if max_tasks_per_worker is not None and max_tasks_per_worker < 1:
             raise ValueError(f"max_tasks_per_worker is {max_tasks_per_worker!r}; it must be at least 1")
-        self.max_workers = max_workers or usable_cpus()
+        self.max_workers = max_workers or surroundings.usable_cpus()
         self.start_method = start_method
-        self.memory_limit = None if memory_limit is None else parse_bytes(memory_limit)
+        self.memory_limit = None if memory_limit is None else surroundings.parse_bytes(memory_limit)
         self._initializer = initializer
         self._initargs = tuple(initargs)
         self._max_tasks = max_tasks_per_worker
@@ -146,7 +138,7 @@ class ProcessExecutor:
                 preload=preload,
                 memory_limit=self.memory_limit or 0,
                 max_tasks=self._max_tasks or 0,
-                on_log=_log,
+                on_log=surroundings.handle_record,
             )
         self._running = True
         try:
@@ -308,23 +300,23 @@ class ProcessExecutor:
         body = self._bodies[node]
         name = body.name if order.index < 0 else f"{body.name}[{order.index}]"
         if isinstance(record, Death):
-            state = self._death(name, order, record)
+            state = outcomes.death_state(name, order, record, self.memory_limit)
         elif record[2:6] != (order.job, self._at_work().run, order.index, order.run_count):
-            state = _crashed(f"task {name!r}: its worker answered for another attempt", None)
+            state = outcomes.crashed(f"task {name!r}: its worker answered for another attempt", None)
         elif record[0] == protocol.WON:
             try:
                 codec.decode(record[8])
             # Unpickling a result runs the user's code.
             except BaseException as error:  # noqa: BLE001
-                state = _payload_failure(name, "its result cannot be unpickled in the main process", error)
+                state = outcomes.payload_failure(name, "its result cannot be unpickled in the main process", error)
             else:
                 self._trusted.update(record[9])
                 return record[8]
         elif record[0] == protocol.GARBLED:
             _, _, _, _, _, _, _, _, _, kind, text, trace = record
-            state = _unopened(name, kind, text, trace)
+            state = outcomes.unopened(name, kind, text, trace)
         else:
-            state = _lost(name, record)
+            state = outcomes.rebuilt(name, record)
         state.context = self._context_of(node, order.index, order.run_count, order.extra)
         return state
 
@@ -345,26 +337,6 @@ class ProcessExecutor:
             )
 
         return rebuild
-
-    def _death(self, name: str, order: Order, death: Death) -> State:
-        which = f"attempt {order.run_count}"
-        if death.why == far.BY_TIME:
-            limit = order.work.limit_ns / 1e9
-            text = (
-                f"task {name!r} timed out after {limit:g} s and was killed ({which}); give it a longer timeout or less to do"
-            )
-            return TimedOut(f"TaskTimeoutError: {text}", TaskTimeoutError(text))
-        if death.why == far.BY_MEMORY:
-            text = (
-                f"task {name!r} was killed: its worker used {_megabytes(death.rss)} of memory, more than its memory limit of "
-                f"{_megabytes(self.memory_limit)} ({which}); raise memory_limit or work on smaller pieces"
-            )
-            return Crashed(
-                f"MemoryLimitExceeded: {text}", MemoryLimitExceeded(text, rss=death.rss, limit=self.memory_limit)
-            )
-        if death.why == far.BY_REQUEST:
-            return Cancelled(f"task {name!r} was stopped: {order.why or 'it was asked for'}")
-        return _crashed(f"task {name!r}: its worker died in {which}", death)
 
     # -- the rest of the port ------------------------------------------------------------------------------------------------
 
@@ -408,7 +380,7 @@ class ProcessExecutor:
     def _environ(self) -> dict[str, str]:
         environ = dict(os.environ)
         if self._threads is not None:
-            for name in _THREAD_VARIABLES:
+            for name in surroundings.THREAD_VARIABLES:
                 environ.setdefault(name, str(self._threads))
         environ.update(self._env)
         return environ
@@ -421,7 +393,7 @@ class ProcessExecutor:
             cwd = ""
         # Looked at for every run, encoded only where something has changed.
         environ = dict(os.environ._data)  # type: ignore[attr-defined]  # noqa: SLF001 - decoding costs 20 µs
-        picture = (environ, list(map(str, sys.path)), cwd, _umask(), _log_levels())
+        picture = (environ, list(map(str, sys.path)), cwd, surroundings.umask(), surroundings.log_levels())
         if self._pictured is None or self._pictured[0] != picture:
             initializer: bytes | None = None
             if self._initializer is not None:
@@ -439,16 +411,6 @@ class ProcessExecutor:
             }
             self._pictured = picture, pickle.dumps(settings, codec.PROTOCOL)
         return self._pictured[1]
-
-
-_THREAD_VARIABLES: Final = (
-    "OMP_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "NUMEXPR_NUM_THREADS",
-    "VECLIB_MAXIMUM_THREADS",
-    "BLIS_NUM_THREADS",
-)
 
 
 def _split(base: Mapping[str, object], encode: codec.Encoder) -> tuple[bytes, bytes | None, bytes]:
@@ -478,164 +440,3 @@ def _split(base: Mapping[str, object], encode: codec.Encoder) -> tuple[bytes, by
 def _plain(text: str) -> str:
     """An exact str: the wire takes no subclass."""
     return text if type(text) is str else "".join(text)
-
-
-def _umask() -> int:
-    # It can only be read by setting it, which other threads would notice.
-    if _thread._count():  # noqa: SLF001 - threading would have to be imported
-        with contextlib.suppress(OSError), open("/proc/self/status", "rb") as file:
-            for line in file:
-                if line.startswith(b"Umask:"):
-                    return int(line.split()[1], 8)
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask
-
-
-def usable_cpus() -> int:
-    """CPUs this process may use: its affinity, and the quota of its control group."""
-    count = len(os.sched_getaffinity(0))
-    for path in ("/sys/fs/cgroup/cpu.max", "/sys/fs/cgroup/cpu/cpu.cfs_quota_us"):
-        try:
-            with open(path) as file:
-                words = file.read().split()
-            if path.endswith("us"):
-                with open("/sys/fs/cgroup/cpu/cpu.cfs_period_us") as file:
-                    words.append(file.read())
-            quota, period = float(words[0]), float(words[1])
-        except (OSError, ValueError, IndexError):
-            continue
-        if quota > 0 and period > 0:
-            count = min(count, max(1, round(quota / period)))
-    return max(1, count)
-
-
-def parse_bytes(size: int | str) -> int:
-    """Read a number of bytes, or text such as "500MB" or "4 GiB". Raises ValueError."""
-    if isinstance(size, str):
-        text = size.strip().lower().replace(" ", "")
-        for unit, factor in (("k", 1e3), ("m", 1e6), ("g", 1e9), ("t", 1e12)):
-            for suffix, scale in (
-                (unit + "ib", 1024 ** ("kmgt".index(unit) + 1)),
-                (unit + "b", factor),
-                (unit, factor),
-            ):
-                if text.endswith(suffix):
-                    try:
-                        return int(float(text[: -len(suffix)]) * scale)
-                    except ValueError:
-                        raise ValueError(f"memory_limit is {size!r}; write it like '4GB' or '500MiB'") from None
-        text = text.removesuffix("b")
-        if not text.isdigit():
-            raise ValueError(f"memory_limit is {size!r}; write it like '4GB' or '500MiB'")
-        size = int(text)
-    if size <= 0:
-        raise ValueError(f"memory_limit is {size!r}; it must be positive")
-    return size
-
-
-def _megabytes(size: int | None) -> str:
-    return "an unknown amount" if size is None else f"{size / 1e6:.0f} MB"
-
-
-def _crashed(what: str, death: Death | None) -> State:
-    exitcode = number = rss = None
-    text = what
-    if death is not None:
-        rss = death.rss
-        status = death.status
-        if status is None:
-            text += f" ({death.why})" if death.why else " (the process that supervises the workers was killed)"
-        elif os.WIFSIGNALED(status):
-            number = os.WTERMSIG(status)
-            text += f": {_signal_name(number)}"
-            if number == 9:
-                seen = f", last seen using {_megabytes(rss)}" if rss else ""
-                text += f"; possibly out of memory{seen}"
-        else:
-            exitcode = os.WEXITSTATUS(status)
-            text += f": exit code {exitcode}"
-        text += "; run the task in this process (executor='sync') to look into it"
-    return Crashed(f"WorkerCrashed: {text}", WorkerCrashed(text, exitcode=exitcode, signal=number, rss=rss))
-
-
-def _signal_name(number: int) -> str:
-    import signal
-
-    try:
-        return f"{signal.Signals(number).name} (signal {number})"
-    except ValueError:
-        return f"signal {number}"
-
-
-def _payload_failure(name: str, what: str, error: BaseException) -> Failed:
-    failure = PayloadError(
-        f"task {name!r}: {what} ({type(error).__name__}: {_text(error)}); return plain data or a path"
-    )
-    failure.__cause__ = error
-    return Failed(f"PayloadError: {failure}", failure)
-
-
-def _text(error: BaseException) -> str:
-    try:
-        return str(error)
-    # str() of a user's exception runs the user's __str__.
-    except BaseException:  # noqa: BLE001
-        return "(its text cannot be shown: __str__ raised)"
-
-
-def _unopened(name: str, kind: str, text: str, trace: str) -> Failed:
-    failure = PayloadError(
-        f"task {name!r}: its body or an input cannot be unpickled in a worker ({kind}: {text}); make sure that workers can import "
-        "what it needs and that it survives pickle"
-    )
-    failure.__cause__ = RemoteTraceback(trace)
-    return Failed(f"PayloadError: {failure}", failure)
-
-
-def _lost(name: str, record: tuple[Any, ...]) -> State:
-    """Rebuild what an attempt ended in from its pickle, or from the plain words that came with it."""
-    _, _, _, _, _, _, _, _, data, kind, text, trace = record
-    if data is not None:
-        try:
-            carried = codec.decode(data)
-            state = state_from(carried) if isinstance(carried, SignalPayload) else cast(State, carried)
-            if kind:
-                result = state.result
-                if isinstance(result, BaseException) and result.__cause__ is None:
-                    result.__cause__ = RemoteTraceback(trace)
-            return state
-        # Unpickling an exception or a result runs the user's code.
-        except BaseException as error:  # noqa: BLE001
-            if not kind:
-                return _payload_failure(name, "the result in its signal cannot be unpickled in the main process", error)
-    if kind == "PayloadError":
-        failure: Exception = PayloadError(f"task {name!r}: {text}")
-        failure.__cause__ = RemoteTraceback(trace)
-        return Failed(f"PayloadError: {failure}", failure)
-    remote = RemoteError(kind, text, trace)
-    remote.__cause__ = RemoteTraceback(trace)
-    return Failed(f"{kind}: {text}" if text else kind, remote)
-
-
-def _log(blob: bytes) -> None:
-    """Handle a worker's log record as if it had been made here."""
-    import logging
-
-    record = logging.makeLogRecord(cast("dict[str, Any]", codec.decode(blob)))
-    logger = logging.getLogger(record.name)
-    if logger.isEnabledFor(record.levelno):
-        logger.handle(record)
-
-
-def _log_levels() -> dict[str, int]:
-    """The levels of the loggers under `mpflow`, so that workers send nothing that nobody wants."""
-    logging: Any = sys.modules.get("logging")
-    if logging is None:
-        # As it would be: nobody has lowered the root logger's level.
-        return {"mpflow": 30}
-    levels = {"mpflow": logging.getLogger("mpflow").getEffectiveLevel()}
-    for name, logger in list(logging.Logger.manager.loggerDict.items()):
-        if name.startswith("mpflow.") and isinstance(logger, logging.Logger) and logger.level:
-            levels[name] = logger.level
-    return levels

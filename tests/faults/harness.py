@@ -6,6 +6,7 @@ sits in a mount namespace of its own where that is allowed, so that names in /de
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -68,14 +69,13 @@ class Host:
         self._process.stdin.flush()
         answer = self._process.stdout.readline()
         assert answer, "the host has died"
-        status = json.loads(answer)["status"]
+        heard = json.loads(answer)
+        status = heard["status"]
         words = f"\n{(home / 'out').read_text(errors='replace')[-3000:]}\n{(home / 'err').read_text(errors='replace')[-6000:]}"
-        left = _left(mark)
-        for pid in left:
-            try:
+        left = {**heard["left"], **_left(mark)}
+        for pid in _left(mark, 0):
+            with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
         assert status is not None, f"still running after {limit:g} s{words}"
         ended = os.waitstatus_to_exitcode(status)
         assert ended == ends, f"ended with {ended} instead of {ends}{words}"

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import json
 import os
 import select
 import signal
 import sys
 import tempfile
+import time
 import traceback
 from typing import Any
 
@@ -29,7 +32,7 @@ def serve() -> None:
             play(order)
             return
         status = watch(pid, order["limit"])
-        print(json.dumps({"status": status}), flush=True)
+        print(json.dumps({"status": status, "left": orphans()}), flush=True)
 
 
 def watch(pid: int, limit: float) -> int | None:
@@ -50,6 +53,31 @@ def watch(pid: int, limit: float) -> int | None:
         os.close(fd)
 
 
+def orphans(patience: float = 4.0) -> dict[int, str]:
+    """Processes that the case has left behind, after they were given time to end. They are killed.
+
+    This process is their subreaper, so those that lost their parent are its children.
+    """
+    give_up = time.monotonic() + patience
+    while True:
+        try:
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        except ChildProcessError:
+            return {}
+        if time.monotonic() > give_up:
+            break
+        time.sleep(0.01)
+    left: dict[int, str] = {}
+    with open(f"/proc/self/task/{os.getpid()}/children") as file:
+        for pid in map(int, file.read().split()):
+            with contextlib.suppress(OSError), open(f"/proc/{pid}/cmdline", "rb") as words:
+                left[pid] = words.read().replace(b"\0", b" ").decode(errors="replace")[:300]
+            with contextlib.suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
+    return left
+
+
 def prepare(order: dict[str, Any]) -> None:
     """Give the case a session, streams, directories and a mark of its own."""
     os.setsid()
@@ -58,7 +86,7 @@ def prepare(order: dict[str, Any]) -> None:
         fd = os.open(target, os.O_RDONLY if number == 0 else os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
         os.dup2(fd, number)
         os.close(fd)
-    os.environ.update(MPFLOW_FAULT_CASE=order["mark"], TMPDIR=f"{home}/tmp", WORK=f"{home}/work")
+    os.environ.update(MPFLOW_FAULT_CASE=order["mark"], FAULT_COORDINATOR=str(os.getpid()), TMPDIR=f"{home}/tmp", WORK=f"{home}/work")
     tempfile.tempdir = None
     os.chdir(f"{home}/work")
     import faulthandler
@@ -76,4 +104,5 @@ def play(order: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
+    ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # subreaper
     serve()

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
+import signal
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -99,6 +102,72 @@ def nothing_open() -> Iterator[None]:
     assert len(after) <= len(before), f"descriptors are left: { {k: v for k, v in after.items() if before.get(k) != v} }"
 
 
+# -- other processes -----------------------------------------------------------------------------------------------------------
+
+
+def children(pid: int) -> list[int]:
+    """Children of a process that belong to this case, in the case of the coordinator without those that the case forked."""
+    found: list[int] = []
+    try:
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{thread}/children") as file:
+                found += map(int, file.read().split())
+    except OSError:
+        return []
+    return [each for each in found if each not in _ASIDE and each != os.getpid() and ours(each)]
+
+
+def workers(coordinator: int) -> list[int]:
+    """The workers of a coordinator: the children of its supervisor."""
+    return [worker for boss in children(coordinator) for worker in children(boss)]
+
+
+_ASIDE: set[int] = set()
+
+
+def ours(pid: int) -> bool:
+    """Whether a process belongs to this case: it descends from the process that the host made for it."""
+    top = int(os.environ["FAULT_COORDINATOR"])
+    while pid > 1:
+        if pid == top:
+            return True
+        try:
+            with open(f"/proc/{pid}/stat") as file:
+                pid = int(file.read().rpartition(")")[2].split()[1])
+        except OSError:
+            return False
+    return False
+
+
+def kill(pid: int, number: int) -> None:
+    """Send a signal to a process of this case, if there is one still."""
+    if ours(pid):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+
+@contextlib.contextmanager
+def meanwhile(strike: Callable[[int], object]) -> Iterator[None]:
+    """Let another process do something to this one's, whose pid it is given; it never outlives it."""
+    me = os.getpid()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)
+            if os.getppid() == me:
+                strike(me)
+        except BaseException:  # noqa: BLE001 - shown, and never let loose in the case itself
+            traceback.print_exc()
+        finally:
+            os._exit(0)
+    _ASIDE.add(pid)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+
+
 # -- the flow -----------------------------------------------------------------------------------------------------------------
 
 
@@ -171,7 +240,7 @@ def play(
         culprit = call() if argument is None else call(argument)
         after = [innocent_task(number)(number) for number in range(innocents // 2, innocents)]
         dependent = task(lambda value: value, name="dependent")(culprit)  # type: ignore[call-overload]
-        total = task(sum, name="total")(before + after)  # type: ignore[call-overload]
+        total = task(lambda parts: sum(parts), name="total")(before + after)  # type: ignore[call-overload]
     with nothing_open():
         began = time.monotonic()
         state = flow.run(executor=ProcessExecutor(2, start_method=method, **(executor or {})))

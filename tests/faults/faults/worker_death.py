@@ -8,7 +8,21 @@ import signal
 import time
 from typing import Any
 
-from faults.scene import ALL, BOTH, case, mark, marks, nothing_open, play, second_flow, until
+from faults.scene import (
+    ALL,
+    BOTH,
+    case,
+    children,
+    kill,
+    mark,
+    marks,
+    meanwhile,
+    nothing_open,
+    play,
+    second_flow,
+    until,
+    workers,
+)
 from mpflow import Flow, context, task
 from mpflow.engine.state import Crashed, Failed, Success, TimedOut
 from mpflow.errors import TaskTimeoutError, WorkerCrashed, WorkersUnavailable
@@ -70,25 +84,6 @@ def aborts_in_c(method: str) -> None:
     play(lambda: os.abort(), method, expect=Crashed, says=("SIGABRT (signal 6)", *ADVICE))  # noqa: PLW0108
 
 
-def _workers() -> list[int]:
-    """The workers of this process's pool: the children of its supervisor."""
-    found: list[int] = []
-    for pid in _children(os.getpid()):
-        found += _children(pid)
-    return found
-
-
-def _children(pid: int) -> list[int]:
-    found: list[int] = []
-    try:
-        for thread in os.listdir(f"/proc/{pid}/task"):
-            with open(f"/proc/{pid}/task/{thread}/children") as file:
-                found += map(int, file.read().split())
-    except OSError:
-        pass
-    return found
-
-
 def _squares(count: int, *, nap: float = 0.0) -> tuple[Flow, list[Any]]:
     def square(n: int) -> int:
         mark(f"square-{n}")
@@ -107,8 +102,8 @@ def idle_workers_are_killed(method: str, how_many: int) -> None:
         with ProcessExecutor(2, start_method=method) as pool:
             flow, ends = _squares(10)
             assert flow.run(executor=pool).is_successful()
-            until(lambda: len(_workers()) == 2)
-            for pid in _workers()[:how_many]:
+            until(lambda: len(workers(os.getpid())) == 2)
+            for pid in workers(os.getpid())[:how_many]:
                 os.kill(pid, signal.SIGKILL)
             state = flow.run(executor=pool)
             assert state.is_successful(), state
@@ -123,7 +118,7 @@ def the_idle_supervisor_is_killed(method: str) -> None:
         with ProcessExecutor(2, start_method=method) as pool:
             flow, _ = _squares(10)
             assert flow.run(executor=pool).is_successful()
-            for pid in _children(os.getpid()):
+            for pid in children(os.getpid()):
                 os.kill(pid, signal.SIGKILL)
             assert flow.run(executor=pool).is_successful()
         second_flow(method)
@@ -137,23 +132,20 @@ def both_busy_workers_die_at_once(method: str, whom: str) -> None:
             time.sleep(30)
         return n
 
-    watcher = os.fork()
-    if watcher == 0:
+    def strike(coordinator: int) -> None:
         until(lambda: marks("slow-0") and marks("slow-1"))
-        boss = next(pid for pid in _children(os.getppid()) if pid != os.getpid())
-        for pid in _children(boss) if whom == "both" else [boss]:
-            os.kill(pid, signal.SIGKILL)
-        os._exit(0)
+        for pid in workers(coordinator) if whom == "both" else children(coordinator):
+            kill(pid, signal.SIGKILL)
+
     with Flow("slow") as flow:
         ends = [task(slow, name=f"slow-{n}", max_retries=1, retry_delay=0)(n) for n in range(2)]  # type: ignore[call-overload]
         rest = [task(lambda n: n, name="rest")(n) for n in range(20)]  # type: ignore[call-overload]
-    with nothing_open():
+    with meanwhile(strike), nothing_open():
         state = flow.run(executor=ProcessExecutor(2, start_method=method))
         assert state.is_successful(), {t.name: s for t, s in state.result.items()}
         assert [marks(f"slow-{n}") for n in range(2)] == [2, 2]
         assert [state.result[end].result for end in ends + rest] == [*range(2), *range(20)]
         second_flow(method)
-    os.waitpid(watcher, 0)
 
 
 @case("A2")
@@ -163,23 +155,22 @@ def busy_workers_die_without_a_retry(method: str) -> None:
         time.sleep(30)
         return n
 
-    watcher = os.fork()
-    if watcher == 0:
+    def strike(coordinator: int) -> None:
         until(lambda: marks("slow-0") and marks("slow-1"))
-        boss = next(pid for pid in _children(os.getppid()) if pid != os.getpid())
-        os.kill(boss, signal.SIGKILL)
-        os._exit(0)
+        for pid in children(coordinator):
+            kill(pid, signal.SIGKILL)
+
     with Flow("slow") as flow:
         ends = [task(slow, name=f"slow-{n}")(n) for n in range(2)]  # type: ignore[call-overload]
         rest = [task(lambda n: n, name="rest")(n) for n in range(20)]  # type: ignore[call-overload]
-    state = flow.run(executor=ProcessExecutor(2, start_method=method))
+    with meanwhile(strike):
+        state = flow.run(executor=ProcessExecutor(2, start_method=method))
     for end in ends:
         assert isinstance(state.result[end], Crashed), state.result[end]
         assert end.name in str(state.result[end].message)
         assert "supervis" in str(state.result[end].message) or "signal" in str(state.result[end].message)
     assert all(state.result[each].is_successful() for each in rest)
     second_flow(method)
-    os.waitpid(watcher, 0)
 
 
 @case("A2", {"seconds": 4}, methods=BOTH)
@@ -193,32 +184,25 @@ def random_processes_die_under_load(method: str, seconds: float) -> None:
         time.sleep(0.005)
         return n + 1
 
-    killer = os.fork()
-    if killer == 0:
+    def strike(coordinator: int) -> None:
         chance = random.Random(7)
         end = time.monotonic() + seconds
         until(lambda: marks("work-0"))
         while time.monotonic() < end:
-            bosses = [pid for pid in _children(os.getppid()) if pid != os.getpid()]
-            victims = bosses * (chance.random() < 0.1) or [pid for boss in bosses for pid in _children(boss)]
+            victims = children(coordinator) * (chance.random() < 0.1) or workers(coordinator)
             if victims:
-                try:
-                    os.kill(chance.choice(victims), signal.SIGKILL)
-                except ProcessLookupError:
-                    pass
+                kill(chance.choice(victims), signal.SIGKILL)
             time.sleep(chance.random() * 0.2)
-        os._exit(0)
+
     with Flow("load") as flow:
         first = task(work, max_retries=retries, retry_delay=0).map(list(range(count)))  # type: ignore[call-overload]
         second = task(lambda n: n + 1, max_retries=retries, retry_delay=0).map(first)  # type: ignore[call-overload]
-    with nothing_open():
+    with meanwhile(strike), nothing_open():
         state = flow.run(executor=ProcessExecutor(2, start_method=method))
         assert state.is_successful(), [str(each) for each in state.result[first].map_states if not each.is_successful()][:3]
         assert state.result[second].result == [n + 2 for n in range(count)]
         assert all(1 <= marks(f"work-{n}") <= 1 + retries for n in range(count))
         second_flow(method)
-    os.kill(killer, signal.SIGKILL)
-    os.waitpid(killer, 0)
 
 
 @case("A3", methods=ALL)
