@@ -223,18 +223,18 @@ class Reuse:
         result = terms.result
         if result is None or not (terms.always_written or context.get("checkpointing")):
             return state
-        sealed = state.sealed
-        data = sealed.data if sealed is not None and not sealed.buffers else None
-        # Long ones cannot be the pickle of None.
-        value = state.result if data is None or len(data) < 16 else data
-        if value is None or isinstance(value, Signal):
+        sealed, data = state.sealed, b""
+        if sealed is not None and not sealed.buffers and isinstance(result, LocalResult):
+            # As bytes of its own: what stands for a large value here means nothing to another process.
+            data = bytes(sealed.data)
+        # Long bytes cannot be the pickle of None.
+        if len(data) < 16 and (state.result is None or isinstance(state.result, Signal)):
             return state
         # Opening an input, filling in a template, and writing run the user's code.
         try:
             values = _values(self._opened(unit, terms.needed))
-            if value is data and isinstance(result, LocalResult) and result.write_pickled(data, **values) is not None:
-                return state
-            result.write(state.result, **values)
+            if not data or not isinstance(result, LocalResult) or result.write_pickled(data, **values) is None:
+                result.write(state.result, **values)
         except Exception as error:
             if context.get("raise_on_exception"):
                 raise
@@ -313,6 +313,10 @@ def _worth(old: _Kept, new: _Kept, now: datetime) -> bool:
 
 def _terms_of(task: AnyTask, flow_result: Result | None, checkpointing: bool) -> _Terms | None:
     target = task.target
+    if task.result is not None and not isinstance(task.result, Result):
+        raise TypeError(
+            f"task {task.name!r} has {task.result!r} as its result; pass a Result, such as mpflow.results.LocalResult(dir=...)"
+        )
     result = task.result if task.result is not None else None if task.auto_generated else flow_result
     if target is not None:
         result = LocalResult() if result is None else result.copy()

@@ -540,6 +540,31 @@ def test_a_result_without_a_location_gets_one_for_each_task_run(tmp_path: Path) 
     assert len(list(tmp_path.glob("**/*.pickle"))) == 4
 
 
+def test_large_results_are_whole_in_their_files(executor: Executor, tmp_path: Path) -> None:
+    @task(result=LocalResult(tmp_path, "big"), cache_for=MINUTE)
+    def make() -> bytes:
+        return bytes(3_000_000)
+
+    @task
+    def measure(data: bytes) -> int:
+        return len(data)
+
+    with Flow("f") as flow:
+        measured = measure(make())
+    for _ in range(2):
+        state = flow.run(executor=executor, context={"checkpointing": True})
+        assert state.result[measured].result == 3_000_000
+    assert (tmp_path / "big").stat().st_size > 3_000_000
+    assert LocalResult(tmp_path).read("big").value == bytes(3_000_000)
+
+
+def test_a_result_that_is_none_of_the_kind_is_refused() -> None:
+    with Flow("f") as flow:
+        task(lambda: 1, name="make", result="there")()
+    with pytest.raises(TypeError, match="task 'make' has 'there' as its result; pass a Result"):
+        flow.run()
+
+
 class Full(Result):
     def write(self, value: Any, /, **kwargs: Any) -> Result:
         raise OSError("disk full")
