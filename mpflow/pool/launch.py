@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, NoReturn
 
 from mpflow.errors import WorkersUnavailable
-from mpflow.pool import supervisor
+from mpflow.pool import supervisor, tree
 from mpflow.worker.protocol import POOL_MARK
 
 _CODE: Final = """
@@ -164,7 +164,7 @@ def sweep(pool: str) -> None:
     mark = f"{POOL_MARK}={pool}".encode()
     me = os.getpid()
     for name in os.listdir("/proc"):
-        if name.isdigit() and int(name) != me and not supervisor.is_tracker(int(name)):
+        if name.isdigit() and int(name) != me and not tree.is_tracker(int(name)):
             with contextlib.suppress(OSError):
                 with open(f"/proc/{name}/environ", "rb") as file:
                     marked = mark in file.read().split(b"\0")

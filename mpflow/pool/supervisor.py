@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterable, Sequence
 from types import ModuleType
 from typing import Any, Final, NoReturn
 
+from mpflow.pool import tree
 from mpflow.worker.protocol import BEGUN, MAPPING_SIZE, REPORTED, START
 
 # Messages on the control socket, one datagram each; the first element of a marshalled tuple.
@@ -317,12 +318,12 @@ class Supervisor:
         try:
             if child.statm < 0:
                 child.statm = os.open(f"/proc/{child.pid}/statm", os.O_RDONLY | os.O_CLOEXEC)
-            used = _own_pages(os.pread(child.statm, 128, 0)) * self._page
+            used = tree.own_pages(os.pread(child.statm, 128, 0)) * self._page
         except (OSError, IndexError):
             return 0
-        for pid in _descendants(child.pid):
+        for pid in tree.descendants(child.pid):
             with contextlib.suppress(OSError, IndexError):
-                used += _resident_pages(pid) * self._page
+                used += tree.resident_pages(pid) * self._page
         return used
 
     # -- deaths --------------------------------------------------------------------------------------------------------------
@@ -360,12 +361,12 @@ class Supervisor:
         give_up = time.monotonic() + _ORPHANS_S
         spare_until = time.monotonic() + _TRACKERS_S
         while time.monotonic() < give_up:
-            orphans = [pid for pid in _children_of(os.getpid()) if pid not in self._by_pid]
+            orphans = [pid for pid in tree.children_of(os.getpid()) if pid not in self._by_pid]
             if not orphans:
                 return
             spared = 0
             for pid in orphans:
-                if time.monotonic() < spare_until and is_tracker(pid):
+                if time.monotonic() < spare_until and tree.is_tracker(pid):
                     spared += 1
                     continue
                 with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -411,60 +412,6 @@ def _seal(fd: int) -> None:
         except OSError:
             continue
         return
-
-
-def _children_of(pid: int) -> list[int]:
-    try:
-        found: list[int] = []
-        for thread in os.listdir(f"/proc/{pid}/task"):
-            with open(f"/proc/{pid}/task/{thread}/children", "rb") as file:
-                found += map(int, file.read().split())
-        return found
-    except FileNotFoundError:
-        return _children_by_scan(pid)
-    except OSError:
-        return []
-
-
-def _children_by_scan(parent: int) -> list[int]:
-    """For kernels without /proc/…/children."""
-    found: list[int] = []
-    for name in os.listdir("/proc"):
-        if name.isdigit():
-            with contextlib.suppress(OSError, IndexError, ValueError), open(f"/proc/{name}/stat", "rb") as file:
-                if int(file.read().rpartition(b")")[2].split()[1]) == parent:
-                    found.append(int(name))
-    return found
-
-
-def _descendants(pid: int) -> list[int]:
-    found: list[int] = []
-    todo = [pid]
-    while todo:
-        children = _children_of(todo.pop())
-        found += children
-        todo += children
-    return found
-
-
-def _resident_pages(pid: int) -> int:
-    with open(f"/proc/{pid}/statm", "rb") as file:
-        return _own_pages(file.read())
-
-
-def _own_pages(statm: bytes) -> int:
-    """Resident pages less those of files and shared segments, which others have as well or can be had again."""
-    words = statm.split()
-    return int(words[1]) - int(words[2])
-
-
-def is_tracker(pid: int) -> bool:
-    """Whether a process is the one with which multiprocessing cleans up shared memory."""
-    try:
-        with open(f"/proc/{pid}/cmdline", "rb") as file:
-            return b"resource_tracker" in file.read()
-    except OSError:
-        return False
 
 
 def _be_worker(

@@ -18,12 +18,12 @@ from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any, Final, NoReturn, cast
 
-from mpflow.engine.signals import Signal, payload_of
-from mpflow.engine.state import State, Success
-from mpflow.errors import RemoteError
+from mpflow.engine.signals import Signal
+from mpflow.engine.state import Success
 from mpflow.worker import protocol
 from mpflow.worker.attempt_context import attempt_context
-from mpflow.worker.codec import dump, encode_result, refusal, trial
+from mpflow.worker.codec import dump, refusal, trial
+from mpflow.worker.failures import failure_of, tell
 from mpflow.worker.hygiene import Hygiene, move_high
 from mpflow.worker.logs import LogForwarder
 from mpflow.worker.perform import perform
@@ -213,7 +213,7 @@ class Worker:
         # The initializer is the user's.
         except BaseException as error:  # noqa: BLE001
             self._check_pid()
-            name, text, trace = _tell(error)
+            name, text, trace = tell(error)
             self._append((protocol.BROKEN, stage, f"{name}: {text}" if text else name, trace))
             self._ring_bell()
             self._leave()
@@ -308,7 +308,7 @@ class Worker:
         # Unpickling runs the user's code: imports, __setstate__, constructors.
         except BaseException as error:  # noqa: BLE001
             self._check_pid()
-            return (protocol.GARBLED, *echo, begun, 0, None, *_tell(error))
+            return (protocol.GARBLED, *echo, begun, 0, None, *tell(error))
         if log_stdout:
             from mpflow.worker.prints import printing_to_log
 
@@ -319,14 +319,14 @@ class Worker:
         self._check_pid()
         self._hygiene.flush()
         if type(state) is not Success or state.message != RETURNED or isinstance(state.result, Signal):
-            return (protocol.LOST, *echo, begun, taken, *_failure(state))
+            return (protocol.LOST, *echo, begun, taken, *failure_of(state))
         try:
             return (protocol.WON, *echo, begun, taken, *self._encode(state.result))
         # Pickling and the loading on trial run the user's code.
         except BaseException as error:  # noqa: BLE001
             self._check_pid()
             text = "its result " + refusal(state.result, error)
-            return (protocol.LOST, *echo, begun, taken, None, "PayloadError", text, _tell(error)[2])
+            return (protocol.LOST, *echo, begun, taken, None, "PayloadError", text, tell(error)[2])
 
     def _value(self, value: Any) -> Any:
         """Open what was sent: a pickle, a place in a segment, or a list of either."""
@@ -369,55 +369,6 @@ RETURNED = perform(lambda: None, {}, {}).message
 """The message of a state whose body simply returned."""
 
 
-def _tell(error: BaseException) -> tuple[str, str, str]:
-    """Type, text and traceback of an exception in plain words, whatever is broken about it."""
-    kind = type(error).__name__
-    try:
-        text = str(error)
-    # str() of a user's exception runs the user's __str__.
-    except BaseException:  # noqa: BLE001
-        text = "(its text cannot be shown: __str__ raised)"
-    try:
-        import traceback
-
-        # The first frame is that of whoever called the body.
-        frames = error.__traceback__.tb_next if error.__traceback__ is not None else None
-        trace = "".join(traceback.format_exception(type(error), error, frames or error.__traceback__))
-    # Formatting shows attributes and notes that are the user's.
-    except BaseException as trouble:  # noqa: BLE001
-        trace = f"{kind}: {text}\n(no traceback: {type(trouble).__name__})\n"
-    return _plain(kind), _plain(text), _plain(trace)
-
-
-def _plain(text: str) -> str:
-    # A subclass of str would not be marshalled, a lone surrogate not be printed.
-    return "".join(text).encode("utf-8", "backslashreplace").decode()
-
-
-def _failure(state: State) -> tuple[bytes | None, str, str, str]:
-    """What to send for an attempt that did not simply return: a pickle, and plain words ahead of it."""
-    result = state.result
-    kind = text = trace = ""
-    carried: object = state
-    if isinstance(result, Signal):
-        carried = payload_of(result)
-    elif isinstance(result, BaseException):
-        kind, text, trace = _tell(result)
-        try:
-            encode_result(result)
-        # Pickling and the loading on trial run the code of the user's exception.
-        except BaseException:  # noqa: BLE001
-            carried = state.replace(result=RemoteError(kind, text, trace))
-    try:
-        return encode_result(carried), kind, text, trace
-    # Pickling and the loading on trial run the user's code.
-    except BaseException as error:  # noqa: BLE001
-        if kind:
-            return None, kind, text, trace
-        _, _, trace = _tell(error)
-        return None, "PayloadError", "the result in its signal " + refusal(result, error), trace
-
-
 def begin(number: int, fds: Sequence[int], *, nonce: int, mapping: memoryview, own_main: ModuleType | None) -> NoReturn:
     """Be a worker in this process, which must have been made for it; never returns.
 
@@ -433,7 +384,7 @@ def begin(number: int, fds: Sequence[int], *, nonce: int, mapping: memoryview, o
         Worker(number, fds, nonce=nonce, mapping=mapping).serve()
     # What a body left behind can raise here (a signal handler), and so can a bug of ours.
     except BaseException as error:  # noqa: BLE001
-        sys.stderr.write(_tell(error)[2])
+        sys.stderr.write(tell(error)[2])
         sys.stderr.flush()
     finally:
         # Not through the interpreter's own exit: that runs atexit functions and waits for threads.

@@ -122,14 +122,15 @@ class Shelf:
         """Put a pickle and its buffers into a segment and pass it up; None where that is not to be had."""
         if len(self._owned) >= self.quota or _memfd_create is None:
             return None
-        views = [buffer.raw() for buffer in buffers]
+        views: list[Any] = [buffer.raw() for buffer in buffers]
         size, places = plan(len(data), map(len, views))
         try:
             segment = self._segment(size)
         except (OSError, ValueError):
             # Out of memory or descriptors: the pipe will do.
             return None
-        for place, piece in zip(places, (data, *views), strict=True):
+        pieces: list[Any] = [data, *views]
+        for place, piece in zip(places, pieces, strict=True):
             segment.mapping[place : place + len(piece)] = piece
         self._next += 1
         key = self._next

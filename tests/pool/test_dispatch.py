@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from mpflow.engine.messages import AttemptsEnded, SlotsChanged
-from mpflow.executors.processes import ProcessExecutor, parse_bytes, usable_cpus
+from mpflow.executors.processes import ProcessExecutor
+from mpflow.executors.surroundings import parse_bytes, usable_cpus
 from tests.pool.conftest import Crew, body, gone, one
 
 MakeCrew = Callable[..., Crew]
