@@ -17,7 +17,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 _loads = pickle.loads
-_close, _ftruncate, _memfd_create = os.close, os.ftruncate, getattr(os, "memfd_create", None)
+_close, _ftruncate = os.close, os.ftruncate
 
 LARGE: Final = 256 * 1024
 """Buffers and pickles of this size and more go beside the pipe."""
@@ -68,7 +68,7 @@ class _Owned:
     __slots__ = ("fd", "mapping", "size")
 
     def __init__(self, size: int) -> None:
-        self.fd = _memfd_create("mpflow-segment", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        self.fd = os.memfd_create("mpflow-segment", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         self.size = size
         try:
             _ftruncate(self.fd, size)
@@ -120,7 +120,7 @@ class Shelf:
 
     def store(self, data: bytes, buffers: Sequence[pickle.PickleBuffer]) -> Wire | None:
         """Put a pickle and its buffers into a segment and pass it up; None where that is not to be had."""
-        if len(self._owned) >= self.quota or _memfd_create is None:
+        if len(self._owned) >= self.quota or not hasattr(os, "memfd_create"):
             return None
         views: list[Any] = [buffer.raw() for buffer in buffers]
         size, places = plan(len(data), map(len, views))
