@@ -69,10 +69,11 @@ def crashed(what: str, death: Death | None) -> State:
     return Crashed(f"WorkerCrashed: {text}", WorkerCrashed(text, exitcode=exitcode, signal=number, rss=rss))
 
 
-def payload_failure(name: str, what: str, error: BaseException) -> Failed:
+def payload_failure(name: str, what: str, error: BaseException, run_count: int) -> Failed:
     """The failure of an attempt whose result cannot be had here."""
     failure = PayloadError(
-        f"task {name!r}: {what} ({type(error).__name__}: {_text(error)}); return plain data or a path"
+        f"task {name!r}: {what} ({type(error).__name__}: {_text(error)}); return plain data or a path, or look "
+        f"at what unpickling it does (attempt {run_count})"
     )
     failure.__cause__ = error
     return Failed(f"PayloadError: {failure}", failure)
@@ -86,11 +87,11 @@ def _text(error: BaseException) -> str:
         return "(its text cannot be shown: __str__ raised)"
 
 
-def unopened(name: str, kind: str, text: str, trace: str) -> Failed:
+def unopened(name: str, kind: str, text: str, trace: str, run_count: int) -> Failed:
     """The failure of an attempt whose body or inputs could not be unpickled."""
     failure = PayloadError(
         f"task {name!r}: its body or an input cannot be unpickled in a worker ({kind}: {text}); make sure that workers can import "
-        "what it needs and that it survives pickle"
+        f"what it needs and that it survives pickle (attempt {run_count})"
     )
     failure.__cause__ = RemoteTraceback(trace)
     return Failed(f"PayloadError: {failure}", failure)
@@ -98,7 +99,7 @@ def unopened(name: str, kind: str, text: str, trace: str) -> Failed:
 
 def rebuilt(name: str, record: tuple[Any, ...]) -> State:
     """Rebuild what an attempt ended in from its pickle, or from the plain words that came with it."""
-    _, _, _, _, _, _, _, _, data, kind, text, trace = record
+    _, _, _, _, _, run_count, _, _, data, kind, text, trace = record
     if data is not None:
         try:
             carried = codec.decode(data)
@@ -111,9 +112,9 @@ def rebuilt(name: str, record: tuple[Any, ...]) -> State:
         # Unpickling an exception or a result runs the user's code.
         except BaseException as error:  # noqa: BLE001
             if not kind:
-                return payload_failure(name, "the result in its signal cannot be unpickled in the main process", error)
+                return payload_failure(name, "the result in its signal cannot be unpickled in the main process", error, run_count)
     if kind == "PayloadError":
-        failure: Exception = PayloadError(f"task {name!r}: {text}")
+        failure: Exception = PayloadError(f"task {name!r}: {text} (attempt {run_count})")
         failure.__cause__ = RemoteTraceback(trace)
         return Failed(f"PayloadError: {failure}", failure)
     remote = RemoteError(kind, text, trace)

@@ -181,7 +181,9 @@ class ProcessExecutor:
         self._at_work().submit(orders)
 
     def _refuse(self, job: Job, error: PayloadError) -> None:
-        state = Failed(f"PayloadError: {error}", error)
+        refused = PayloadError(f"{error} (attempt {job.run_count})")
+        refused.__cause__ = error.__cause__
+        state = Failed(f"PayloadError: {refused}", refused)
         state.context = self._context_of(job.node, job.index, job.run_count, None)
         self._failed.append((job.unit, job.attempt, state))
 
@@ -308,13 +310,15 @@ class ProcessExecutor:
                 codec.decode(record[8])
             # Unpickling a result runs the user's code.
             except BaseException as error:  # noqa: BLE001
-                state = outcomes.payload_failure(name, "its result cannot be unpickled in the main process", error)
+                state = outcomes.payload_failure(
+                    name, "its result cannot be unpickled in the main process", error, order.run_count
+                )
             else:
                 self._trusted.update(record[9])
                 return record[8]
         elif record[0] == protocol.GARBLED:
             _, _, _, _, _, _, _, _, _, kind, text, trace = record
-            state = outcomes.unopened(name, kind, text, trace)
+            state = outcomes.unopened(name, kind, text, trace, order.run_count)
         else:
             state = outcomes.rebuilt(name, record)
         state.context = self._context_of(node, order.index, order.run_count, order.extra)

@@ -15,6 +15,8 @@ _SLAIN: Final = 30
 _SLAIN_S: Final = 10.0
 """Likewise for processes that were killed: somebody is at it, but may stop."""
 
+_PAUSE_S: Final = 0.5
+
 
 class Births:
     """Counts the processes in a row that came to nothing."""
@@ -23,6 +25,11 @@ class Births:
         self._failures = max(_FAILED, 2 * size)
         self._failed = self._slain = 0
         self._since = 0.0
+
+    @property
+    def pause(self) -> float:
+        """Seconds to wait before the next process: none, unless several in a row have come to nothing."""
+        return _PAUSE_S if self._failed + self._slain > _FAILED else 0.0
 
     def succeeded(self) -> None:
         """A worker has begun a job: all is well again."""

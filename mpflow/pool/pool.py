@@ -18,7 +18,7 @@ from mpflow.pool.control import Control
 from mpflow.pool.depot import Depot, notes_for
 from mpflow.pool.link import Link, Order
 from mpflow.worker import protocol
-from mpflow.worker.protocol import BEGUN, REPORTED, START
+from mpflow.worker.protocol import BEGUN, OPENING_NS, REPORTED, START
 
 BUDGET_NS: Final = 1_000_000
 """Measured work to keep queued at one worker; a job nobody has measured counts as all of it."""
@@ -141,6 +141,7 @@ class Pool:
         self.depot = Depot()
         """Large values pass through here."""
         self._births = Births(size)
+        self._fill_at = 0.0
         self._pid = os.getpid()
         self._processors = len(os.sched_getaffinity(0))
         launch.fill_standard_streams()
@@ -184,6 +185,9 @@ class Pool:
         return True
 
     def _fill_up(self) -> None:
+        if self._fill_at > time.monotonic():
+            return
+        self._fill_at = 0.0
         while len(self._links) < self.size and self._add_worker():
             pass
 
@@ -497,6 +501,8 @@ class Pool:
             now = time.monotonic()
             if now >= self._look_at:
                 self._look_around(now)
+            if self._fill_at and now >= self._fill_at:
+                self._fill_up()
             if self._backlog:
                 self._dispatch()
             if ready or woken or (deadline is not None and time.monotonic() >= deadline):
@@ -522,6 +528,8 @@ class Pool:
 
     def _patience(self, deadline: float | None) -> float | None:
         """How long to wait for news; where queues are deep, no longer than until the next look around."""
+        if self._fill_at:
+            deadline = self._fill_at if deadline is None else min(deadline, self._fill_at)
         for link in self._links.values():
             if len(link.queue) > 1 or link.condemned:
                 now = time.monotonic()
@@ -574,7 +582,10 @@ class Pool:
         for link in self._links.values():
             if len(link.queue) > 1 and not link.barred and not link.retiring:
                 cell = link.cell
-                if (cell[BEGUN] > cell[REPORTED] and now - cell[START] > _RECALL_NS) or not link.was_up:
+                began = cell[START]
+                if began > now:
+                    began -= OPENING_NS
+                if (cell[BEGUN] > cell[REPORTED] and now - began > _RECALL_NS) or not link.was_up:
                     self._recall(link, max(cell[BEGUN], link.queue[0].seq))
 
     def _recall(self, link: Link, above: int) -> None:
@@ -656,6 +667,7 @@ class Pool:
             self._births.succeeded()
         elif self._control is not None:
             self._births.died("a worker", death.status, death.why)
+            self._fill_at = time.monotonic() + self._births.pause
         if self._control is not None:
             self._fill_up()
 

@@ -48,6 +48,9 @@ def failure_of(state: State) -> tuple[bytes | None, str, str, str]:
         except BaseException:  # noqa: BLE001
             carried = state.replace(result=RemoteError(kind, text, trace))
     try:
+        if carried is state and not kind:
+            # In a state that is pickled, words would stand in for a result that cannot be; here nobody would notice.
+            encode_result(result)
         return encode_result(carried), kind, text, trace
     # Pickling and the loading on trial run the user's code.
     except BaseException as error:  # noqa: BLE001

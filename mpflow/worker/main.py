@@ -27,7 +27,7 @@ from mpflow.worker.failures import failure_of, tell
 from mpflow.worker.hygiene import Hygiene, move_high
 from mpflow.worker.logs import LogForwarder
 from mpflow.worker.perform import perform
-from mpflow.worker.protocol import BEGUN, CHUNK, LIMIT, NEVER, POOL_MARK, REPORTED, START
+from mpflow.worker.protocol import BEGUN, CHUNK, LIMIT, NEVER, OPENING_NS, POOL_MARK, REPORTED, START
 from mpflow.worker.shelf import LARGE, Shelf
 
 # Bound at import: a body may patch or remove the standard modules afterwards.
@@ -249,7 +249,8 @@ class Worker:
     def _perform(self, operation: tuple[Any, ...], last: bool) -> None:
         """Do one job, from its mark to a clean process."""
         cell, seq = self._cell, operation[1]
-        cell[START] = begun = _now()
+        begun = _now()
+        cell[START] = begun + OPENING_NS
         cell[BEGUN] = seq
         if seq > cell[LIMIT]:
             cell[BEGUN] = cell[REPORTED]

@@ -26,7 +26,9 @@ CHUNK: Final = 65536
 BEGUN: Final = 0
 """Sequence number of the job whose turn has come."""
 START: Final = 1
-"""CLOCK_MONOTONIC in ns at which that job began."""
+"""CLOCK_MONOTONIC in ns at which the body of that job began; while the job is still being opened, OPENING_NS from then."""
+OPENING_NS: Final = 60_000_000_000
+"""What a job with a time limit may take, besides, to be opened: a new worker imports the user's modules on that occasion."""
 REPORTED: Final = 2
 """Sequence number of the last job whose record is complete."""
 LIMIT: Final = 3

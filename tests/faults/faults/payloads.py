@@ -79,7 +79,7 @@ RESULTS: dict[str, Callable[[], Any]] = {
     "deep list": lambda: nested(100_000),
     "frame": lambda: sys._getframe(),
 }
-DEEDS = {"raises": "ValueError", "exits": "SystemExit", "interrupts": "KeyboardInterrupt", "recurses": "RecursionError"}
+DEEDS = {"raises": "ValueError", "exits": "SystemExit", "interrupts": "KeyboardInterrupt", "recurses": "recursion"}
 PICKLE: dict[str, Any] = {"expect": Failed, "exactly": True, "result": PayloadError}
 
 

@@ -247,7 +247,7 @@ def play(
         elapsed = time.monotonic() - began
         found = state.result[culprit]
         message = str(found.message)
-        print(f"{type(found).__name__}: {message}")
+        print(f"{type(found).__name__}: {message[:2000]!a}")
         for number, each in enumerate(before + after):
             assert state.result[each].is_successful(), (number, state.result[each])
             assert state.result[each].result == number * number
