@@ -263,7 +263,8 @@ class Supervisor:
             if due <= now and self._kill_if(child, seq, BY_TIME, limit):
                 continue
             if cell[REPORTED] < seq:
-                heapq.heappush(self._deadlines, (max(due, now + 500_000), number, seq, limit))
+                # A body that has not begun yet, while its job is being opened, may begin at any moment.
+                heapq.heappush(self._deadlines, (max(min(due, now + limit), now + 500_000), number, seq, limit))
 
     def _kill_if(self, child: _Child, seq: int, why: str, limit: int = 0) -> bool:
         """Stop, look, kill: so that no kill meant for one job meets the next. True if the worker is dead or dying."""
