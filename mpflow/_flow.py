@@ -36,7 +36,7 @@ class Flow(Graph):
 
     def __init__(
         self,
-        name: str,
+        name: str = "",
         *,
         executor: object = None,
         tasks: Iterable[Task[Any, Any]] | None = None,

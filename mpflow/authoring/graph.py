@@ -247,6 +247,10 @@ class Graph(Members):
         if keyword_tasks and mapped:
             _check_mappable(task, keyword_tasks)
         self.add_task(task)
+        if upstream_tasks is not None and isinstance(upstream_tasks, (str, bytes, Task)):
+            raise TypeError(
+                f"upstream_tasks of task {task.name!r} is {upstream_tasks!r}; pass a list of tasks, such as upstream_tasks=[that_task]"
+            )
         for upstream in upstream_tasks or ():
             self.add_edge(upstream, task, mapped=mapped, validate=validate)
         for downstream in downstream_tasks or ():

@@ -294,7 +294,9 @@ class Task(Dependent, Generic[P, R]):
         if task_args:
             for name, value in task_args.items():
                 if not hasattr(new, name):
-                    raise AttributeError(f"{self!r} has no attribute {name!r} that a copy could change", name=name, obj=self)
+                    raise AttributeError(
+                        f"{self!r} has no attribute {name!r} that a copy could change", name=name, obj=self
+                    )
                 setattr(new, name, value)
             if new.target and new.result and ("target" in task_args or "result" in task_args):
                 new.result = placed_at(f"task {new.name!r}", new.result, new.target)
@@ -371,6 +373,10 @@ class Task(Dependent, Generic[P, R]):
             flow = values.get("flow")
             if flow is None:
                 raise ValueError(self._outside_a_flow())
+        elif not hasattr(flow, "set_dependencies"):
+            raise TypeError(
+                f"flow of the call of task {self._options.name!r} is {flow!r}; pass a Flow, or leave it out inside its block"
+            )
         flow.set_dependencies(self, upstream_tasks, None, bound, mapped)
         more = values.get("tags")
         if more and not self._tags.issuperset(more):

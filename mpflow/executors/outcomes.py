@@ -112,7 +112,9 @@ def rebuilt(name: str, record: tuple[Any, ...]) -> State:
         # Unpickling an exception or a result runs the user's code.
         except BaseException as error:  # noqa: BLE001
             if not kind:
-                return payload_failure(name, "the result in its signal cannot be unpickled in the main process", error, run_count)
+                return payload_failure(
+                    name, "the result in its signal cannot be unpickled in the main process", error, run_count
+                )
     if kind == "PayloadError":
         failure: Exception = PayloadError(f"task {name!r}: {text} (attempt {run_count})")
         failure.__cause__ = RemoteTraceback(trace)

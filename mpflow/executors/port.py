@@ -23,6 +23,13 @@ MANY: Final = 2
 """An input's value is a sequence of (kind, value) pairs, which the body receives as one list."""
 
 
+class CtrlC(KeyboardInterrupt):  # no error, but somebody's wish
+    """Ctrl-C pressed while a body or a handler runs in the coordinator's own thread.
+
+    Tells it from a KeyboardInterrupt that a body raises by itself, which is that task's failure.
+    """
+
+
 class Body(NamedTuple):
     """What is the same for all attempts of one node."""
 
@@ -98,6 +105,16 @@ class Executor(Protocol):
 # Asked for by name: isinstance() with a runtime-checkable protocol costs more than a short task.
 _METHODS = ("open", "submit", "wait", "kill", "wake", "close")
 
+
+def checked_workers(max_workers: object) -> int | None:
+    """Return `max_workers` if it is None or a whole number of at least 1; else raise ValueError."""
+    if max_workers is None or (isinstance(max_workers, int) and not isinstance(max_workers, bool) and max_workers >= 1):
+        return max_workers
+    raise ValueError(
+        f"max_workers is {max_workers!r}; it must be a whole number of at least 1, or None for the default"
+    )
+
+
 _NAMED = {
     "sync": ("mpflow.executors.sync", "SyncExecutor"),
     "threads": ("mpflow.executors.threads", "ThreadExecutor"),
@@ -116,7 +133,7 @@ def get_executor(executor: object, *, max_workers: int | None = None) -> Executo
             close = difflib.get_close_matches(executor, _NAMED, 1)
             hint = f"did you mean {close[0]!r}? " if close else ""
             raise ValueError(
-                f"unknown executor {executor!r}; {hint}The names are {', '.join(map(repr, _NAMED))}; "
+                f"unknown executor {executor!r}; {hint}the names are {', '.join(map(repr, _NAMED))}; "
                 "anything else is passed as an instance"
             )
         module, name = _NAMED[executor]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import pickle
 import sys
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from types import TracebackType
@@ -19,7 +20,7 @@ from mpflow.errors import (
     PayloadError,
 )
 from mpflow.executors import outcomes, surroundings
-from mpflow.executors.port import MANY, SEALED, Body, Job
+from mpflow.executors.port import MANY, SEALED, Body, Job, checked_workers
 from mpflow.pool.link import Order, Work
 from mpflow.pool.pool import Death, Pool
 from mpflow.worker import codec, protocol
@@ -74,13 +75,11 @@ class ProcessExecutor:
         preload: Iterable[str] = (),
         env: Mapping[str, str] | None = None,
     ) -> None:
-        if max_workers is not None and max_workers < 1:
-            raise ValueError(f"max_workers is {max_workers!r}; it must be a whole number of at least 1")
         if start_method not in ("forkserver", "spawn", "fork"):
             raise ValueError(f"start_method is {start_method!r}; it must be 'forkserver', 'spawn' or 'fork'")
         if max_tasks_per_worker is not None and max_tasks_per_worker < 1:
             raise ValueError(f"max_tasks_per_worker is {max_tasks_per_worker!r}; it must be at least 1")
-        self.max_workers = max_workers or surroundings.usable_cpus()
+        self.max_workers = checked_workers(max_workers) or surroundings.usable_cpus()
         self.start_method = start_method
         self.memory_limit = None if memory_limit is None else surroundings.parse_bytes(memory_limit)
         self._initializer = initializer
@@ -91,7 +90,8 @@ class ProcessExecutor:
         self._env = dict(env or {})
         self._pool: Pool | None = None
         self._keep = False
-        self._running = False
+        self._taken = threading.Lock()
+        """Held from the opening to the closing of a run."""
         self._bodies: Sequence[Body] = ()
         self._base: Mapping[str, object] = {}
         self._prepared: dict[int, _Prepared] = {}
@@ -122,26 +122,25 @@ class ProcessExecutor:
 
         Raises PayloadError naming the key if a context value cannot be pickled, WorkersUnavailable if no worker starts.
         """
-        if self._running:
+        if not self._taken.acquire(blocking=False):
             raise RuntimeError(
                 f"{self!r} is in use by another run; give each flow that runs at the same time one of its own"
             )
-        if self._pool is None:
-            preload = self._preload
-            if any(getattr(body.run, "__module__", None) == "__main__" for body in bodies):
-                # What travels by value cannot be opened without it: one import instead of one in each worker.
-                preload = (*preload, "cloudpickle")
-            self._pool = Pool(
-                self.max_workers,
-                method=self.start_method,
-                environ=self._environ(),
-                preload=preload,
-                memory_limit=self.memory_limit or 0,
-                max_tasks=self._max_tasks or 0,
-                on_log=surroundings.handle_record,
-            )
-        self._running = True
         try:
+            if self._pool is None:
+                preload = self._preload
+                if any(getattr(body.run, "__module__", None) == "__main__" for body in bodies):
+                    # What travels by value cannot be opened without it: one import instead of one in each worker.
+                    preload = (*preload, "cloudpickle")
+                self._pool = Pool(
+                    self.max_workers,
+                    method=self.start_method,
+                    environ=self._environ(),
+                    preload=preload,
+                    memory_limit=self.memory_limit or 0,
+                    max_tasks=self._max_tasks or 0,
+                    on_log=surroundings.handle_record,
+                )
             self._bodies = bodies
             self._base = dict(context)
             self._pool.begin_run(self._settings(), *_split(self._base, self._encode))
@@ -349,6 +348,11 @@ class ProcessExecutor:
         if self._pool is not None:
             self._pool.kill((attempt << _ATTEMPT_SHIFT) | unit, why)
 
+    def halt(self, why: str) -> None:
+        """Report as cancelled whatever has been submitted and has not begun."""
+        if self._pool is not None:
+            self._pool.halt(why)
+
     def wake(self) -> None:
         """Make `wait` return."""
         if self._pool is not None:
@@ -361,7 +365,6 @@ class ProcessExecutor:
 
     def close(self) -> None:
         """End the run; the workers too, unless they are kept for the next."""
-        self._running = False
         pool = self._pool
         if pool is not None:
             if self._keep:
@@ -373,6 +376,8 @@ class ProcessExecutor:
         self._prepared.clear()
         self._body_ids.clear()
         self._failed.clear()
+        if self._taken.locked():
+            self._taken.release()
 
     def _at_work(self) -> Pool:
         if self._pool is None:
@@ -408,6 +413,7 @@ class ProcessExecutor:
                 "umask": picture[3],
                 "environ": self._environ(),
                 "max_tasks": self._max_tasks,
+                "memory_limit": self.memory_limit or 0,
                 "threads": self._threads,
                 "segments": self._at_work().depot.most // (2 * self.max_workers),
                 "log_levels": picture[4],

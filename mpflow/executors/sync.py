@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from mpflow._context import context as ambient
 from mpflow.engine.messages import AttemptsEnded, Event
 from mpflow.executors.here import attempt, warn_of_limits
-from mpflow.executors.port import Body, Job
+from mpflow.executors.port import Body, CtrlC, Job
 
 
 class SyncExecutor:
@@ -37,7 +37,7 @@ class SyncExecutor:
         self._bodies, self._base = bodies, context
         self._jobs.clear()
         # Ctrl-C lands in the body here, and is meant for the run.
-        self._through = (BaseException,) if ambient.get("raise_on_exception") else (KeyboardInterrupt,)
+        self._through = (BaseException,) if ambient.get("raise_on_exception") else (CtrlC,)
         return 1
 
     def submit(self, jobs: Sequence[Job]) -> None:

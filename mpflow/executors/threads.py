@@ -14,7 +14,7 @@ from types import TracebackType
 
 from mpflow.engine.messages import AttemptsEnded, Event
 from mpflow.executors.here import attempt, warn_of_limits
-from mpflow.executors.port import Body, Job
+from mpflow.executors.port import Body, Job, checked_workers
 
 
 class _Crew:
@@ -91,10 +91,10 @@ class ThreadExecutor:
     in_caller_thread = False
 
     def __init__(self, max_workers: int | None = None) -> None:
-        if max_workers is not None and max_workers < 1:
-            raise ValueError(f"max_workers is {max_workers!r}; it must be a whole number of at least 1")
-        self.max_workers = max_workers or min(32, (os.cpu_count() or 1) + 4)
+        self.max_workers = checked_workers(max_workers) or min(32, (os.cpu_count() or 1) + 4)
         self._crew: _Crew | None = None
+        self._taken = threading.Lock()
+        """Held from the opening to the closing of a run."""
 
     def __repr__(self) -> str:
         return f"ThreadExecutor(max_workers={self.max_workers})"
@@ -109,7 +109,7 @@ class ThreadExecutor:
 
     def open(self, bodies: Sequence[Body], context: Mapping[str, object]) -> int:
         """Make a crew for this run; its threads start as jobs come."""
-        if self._crew is not None:
+        if not self._taken.acquire(blocking=False):
             raise RuntimeError(
                 f"{self!r} is in use by another run; give each flow that runs at the same time an executor of its own"
             )
@@ -150,3 +150,4 @@ class ThreadExecutor:
         crew, self._crew = self._crew, None
         if crew is not None:
             crew.dismiss()
+            self._taken.release()

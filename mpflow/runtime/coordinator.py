@@ -116,6 +116,10 @@ class Coordinator:
         if interrupts.count and self._give_up_at is None:
             self._give_up_at = self._clock.now() + GRACE
             events.append(CancelRequested("interrupted"))
+            # Only an executor that is given more than it can run at a time has one.
+            halt = getattr(self._executor, "halt", None)
+            if halt is not None:
+                halt("the run was interrupted before it began")
         elif not events:
             events.append(Tick())
         return events

@@ -53,7 +53,8 @@ class Inputs:
         if link.mapped:
             if not link.flattened and self._fans_out(upstream):
                 return _pair(self._scheduler.record(self._scheduler.uid(upstream, index)))
-            return LIVE, self._opened(link)[index]
+            # A failure has no elements; each child whose trigger does not mind gets all of it.
+            return self._whole(upstream) if self._failed(upstream) else (LIVE, self._opened(link)[index])
         if link.flattened:
             return LIVE, self._opened(link)
         return self._whole(upstream)

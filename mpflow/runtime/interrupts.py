@@ -7,6 +7,8 @@ import threading
 from collections.abc import Callable
 from types import FrameType, TracebackType
 
+from mpflow.executors.port import CtrlC
+
 
 class Interrupts:
     """Holds SIGINT back from the coordinator while a run is under way.
@@ -28,16 +30,24 @@ class Interrupts:
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.count += 1
         if self.foreign:
-            raise KeyboardInterrupt
+            raise CtrlC
         self._wake()
 
-    def rings(self, bell: int) -> None:
-        """Take a descriptor that ends the executor's wait when a byte is written to it; before `with`.
+    def ring(self, bell: int) -> None:
+        """Have each signal write a byte to this descriptor, which ends the executor's wait; -1 for none.
 
         The handler alone would not do: the interpreter calls it only when the wait has ended, and
         a signal that comes just before the wait begins does not end it.
         """
-        self._bell = bell
+        if self._installed and bell >= 0:
+            self._bell = bell
+            self._bell_before = signal.set_wakeup_fd(bell, warn_on_full_buffer=False)
+
+    def hush(self) -> None:
+        """Write to the descriptor no more; before it is closed."""
+        if self._bell >= 0:
+            self._bell = -1
+            signal.set_wakeup_fd(self._bell_before)
 
     def __enter__(self) -> Interrupts:  # noqa: PYI034 - Self needs 3.11
         if (
@@ -46,8 +56,6 @@ class Interrupts:
         ):
             signal.signal(signal.SIGINT, self._note)
             self._installed = True
-            if self._bell >= 0:
-                self._bell_before = signal.set_wakeup_fd(self._bell, warn_on_full_buffer=False)
         return self
 
     def __exit__(
@@ -55,6 +63,4 @@ class Interrupts:
     ) -> None:
         if self._installed:
             self._installed = False
-            if self._bell >= 0:
-                signal.set_wakeup_fd(self._bell_before)
             signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -65,6 +66,14 @@ def check_options(
     for task, given in given_states.items():
         if not isinstance(given, State):
             raise TypeError(f"task_states has {given!r} for task {task!r}; the values must be States, such as Resume()")
+    foreign = [task for task in given_states if task not in graph.tasks]
+    if foreign:
+        warnings.warn(
+            f"task_states names {foreign[0]!r}, which is not in flow {graph.name!r} and is left aside; "
+            "use the task that the call in the flow returned",
+            UserWarning,
+            stacklevel=3,
+        )
     contexts = dict(_mapping(task_contexts, "task_contexts"))
     for task, values in contexts.items():
         if task not in graph.tasks:
@@ -136,7 +145,7 @@ def _parameters(
     if unknown:
         close = difflib.get_close_matches(str(unknown[0]), known, 1)
         hint = f"did you mean {close[0]!r}? " if close else ""
-        has = f"Its parameters are {', '.join(map(repr, sorted(known)))}" if known else "It has no parameters"
+        has = f"its parameters are {', '.join(map(repr, sorted(known)))}" if known else "it has no parameters"
         raise ValueError(
             f"flow.run got {', '.join(map(repr, unknown))}, neither an argument of run nor a parameter of flow {graph.name!r}; {hint}{has}"
         )

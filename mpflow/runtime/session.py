@@ -133,10 +133,12 @@ def _drive(
         if reuse is not None:
             reuse.bind(inputs.of)
             stack.callback(reuse.publish, scheduler.state)
-        stack.callback(executor.close)
-        slots = executor.open(bodies, base)
-        interrupts.rings(executor.bell)
+        # Outermost, so that Ctrl-C is held back while workers start and while they are sent home.
         stack.enter_context(interrupts)
+        slots = executor.open(bodies, base)
+        stack.callback(executor.close)
+        interrupts.ring(executor.bell)
+        stack.callback(interrupts.hush)
         coordinator = Coordinator(
             plan=plan,
             scheduler=scheduler,
@@ -153,21 +155,29 @@ def _drive(
         try:
             final = coordinator.loop(first)
         except Interrupted as stop:
-            interrupt = KeyboardInterrupt(f"the run was interrupted; {_progress(states)}")
-            interrupt.state = stop.state.replace(result=states)  # type: ignore[attr-defined]  # a promise of ours
-            raise interrupt from None
+            raise _interruption(stop.state, states) from None
+    if interrupts.count:
+        raise _interruption(final, states)
     return final.replace(result=states)
+
+
+def _interruption(so_far: State, states: TaskStates) -> KeyboardInterrupt:
+    done = sum(_is_over(state) for state in states.values())
+    interrupt = KeyboardInterrupt(f"the run was interrupted; {done} of {len(states)} tasks had finished")
+    interrupt.state = so_far.replace(result=states)  # type: ignore[attr-defined]  # a promise of ours
+    return interrupt
+
+
+def _is_over(state: State) -> bool:
+    if isinstance(state, Mapped):
+        return all(child.is_finished() for child in state.map_states)
+    return state.is_finished()
 
 
 def _watched(plan: Plan, nodes: frozenset[int]) -> Plan:
     """The same plan with every change of these nodes shown to `RunHooks.changed`."""
     specs = (spec._replace(handled=True) if node in nodes else spec for node, spec in enumerate(plan.specs))
     return replace(plan, specs=tuple(specs))
-
-
-def _progress(states: TaskStates) -> str:
-    done = sum(state.is_finished() for state in states.values())
-    return f"{done} of {len(states)} tasks had finished"
 
 
 def _state_of(scheduler: Scheduler, node: int) -> State:

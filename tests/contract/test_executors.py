@@ -156,3 +156,34 @@ def test_names() -> None:
         get_executor("proceses")
     with pytest.raises(TypeError, match="the class ThreadExecutor"):
         get_executor(ThreadExecutor)
+
+
+@pytest.mark.parametrize("kind", ["threads", "processes"])
+def test_an_executor_that_is_in_use_says_so_and_its_run_goes_on(kind: str) -> None:
+    executor = MAKERS[kind]()
+    executor.open([body(add)], {})
+    refused: list[BaseException] = []
+
+    def intrude() -> None:
+        try:
+            executor.open([body(add)], {})
+        except RuntimeError as error:
+            refused.append(error)
+
+    thread = threading.Thread(target=intrude)
+    thread.start()
+    thread.join()
+    assert "in use by another run" in str(refused[0])
+    executor.submit([Job(0, 1, 0, -1, 1, [Input("x", LIVE, 1)])])
+    ended: list[AttemptsEnded] = []
+    while not ended:
+        ended += [event for event in executor.wait(10) if isinstance(event, AttemptsEnded)]
+    assert list(ended[0].units) == [0]
+    executor.close()
+
+
+@pytest.mark.parametrize("kind", [ThreadExecutor, ProcessExecutor])
+@pytest.mark.parametrize("workers", [0, -1, 1.5, "4", True])
+def test_numbers_of_workers_that_make_no_sense(kind: Callable[..., Executor], workers: object) -> None:
+    with pytest.raises(ValueError, match="whole number of at least 1"):
+        kind(max_workers=workers)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import pickle
+import threading
 from datetime import datetime, timezone
 
 import pytest
 
 from mpflow import Flow, Parameter, context, raise_on_exception, task
 from mpflow.engine.state import Failed, Pending, Resume, Running, Success, TriggerFailed
-from mpflow.executors import SyncExecutor
+from mpflow.executors import ProcessExecutor, SyncExecutor
 from mpflow.executors.port import Executor
 
 
@@ -223,3 +224,44 @@ def test_limits_bound_what_runs_at_the_same_time(executor: Executor) -> None:
     state = flow.run(executor=executor, limits={"db": 1}, task_runner_state_handlers=[note])
     assert state.is_successful()
     assert max(most) == 1
+
+
+def test_threads_that_share_a_pool_are_told_so_and_the_first_run_ends_well() -> None:
+    with Flow("shared") as flow:
+        a = add(1, 2)
+    outcomes = []
+
+    def run() -> None:
+        try:
+            outcomes.append(flow.run(executor=pool).result[a].result)
+        except RuntimeError as error:
+            outcomes.append("in use" in str(error))
+
+    with ProcessExecutor(max_workers=2) as pool:
+        threads = [threading.Thread(target=run) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert 3 in outcomes
+    assert set(outcomes) <= {3, True}
+
+
+def test_states_of_tasks_of_another_flow_are_named(executor: Executor) -> None:
+    with Flow("mine") as flow:
+        a = add(1, 2)
+    with pytest.warns(UserWarning, match="task_states names"):
+        state = flow.run(executor=executor, task_states={add: Success(result=9)})
+    assert state.result[a].result == 3
+
+
+def test_a_keyboard_interrupt_that_a_body_raises_is_its_own_failure(executor: Executor) -> None:
+    @task
+    def body():
+        raise KeyboardInterrupt("mine")
+
+    with Flow("own") as flow:
+        a = body()
+    state = flow.run(executor=executor)
+    assert type(state.result[a]) is Failed
+    assert isinstance(state.result[a].result, KeyboardInterrupt)
