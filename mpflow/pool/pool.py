@@ -349,6 +349,20 @@ class Pool:
                     self._dispatch()
                     return
 
+    def halt(self, why: str) -> None:
+        """Let nothing begin that has not begun; it is reported as a Death, and what runs goes on."""
+        for order in self._backlog:
+            order.why = why
+            self._ready.append((order, Death(far.BY_REQUEST, None, None)))
+        self._backlog.clear()
+        for link in self._links.values():
+            if len(link.queue) > 1 or (link.queue and link.cell[BEGUN] < link.queue[0].seq):
+                running = link.cell[BEGUN]
+                for order in link.queue:
+                    if order.seq > running:
+                        order.why = why
+                self._recall(link, running)
+
     def _dispatch(self) -> None:
         """Give out what workers have room for, the least loaded first."""
         if self.depot.stirred:

@@ -51,7 +51,7 @@ DATAGRAM: Final = 1 << 16
 _SAMPLE_S: Final = 0.25
 _ORPHANS_S: Final = 5.0
 """After so long what cannot be killed (it belongs to root, or hangs in the kernel) is given up."""
-_TRACKERS_S: Final = 1.0
+_TRACKERS_S: Final = 4.0
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_CHILD_SUBREAPER: Final = 36
 _F_ADD_SEALS: Final = 1033

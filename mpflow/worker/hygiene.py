@@ -35,6 +35,7 @@ _getsignal, _set_signal, _sigmask, _set_wakeup_fd = (
 _getitimer, _setitimer = _signal.getitimer, _signal.setitimer
 _waitpid, _getsid, _getpid, _WNOHANG = os.waitpid, os.getsid, os.getpid, os.WNOHANG
 _getrlimit, _setrlimit = resource.getrlimit, resource.setrlimit
+_getpriority = os.getpriority
 _suppress, _sleep = contextlib.suppress, time.sleep
 _modules = sys.modules
 
@@ -46,6 +47,8 @@ _LIMITS: Final = sorted(
     value for name, value in vars(resource).items() if name.startswith("RLIMIT_") and isinstance(value, int)
 )
 _LEFT_OVER_BYTES: Final = 256 << 20
+_LEFT_OVER_SHARE: Final = 8
+"""The part of a memory limit that may be left in use: the rest belongs to the next task."""
 _PATCHABLE: Final = ("builtins", "os", "posix", "time", "io", "pickle", "signal", "marshal", "traceback", "threading")
 _TRACKER: Final = b"resource_tracker"
 """In the command line of the process with which multiprocessing cleans up shared memory; it does no harm and much good."""
@@ -83,6 +86,8 @@ class Hygiene:
         self._chance_touched = False
         self.untidy = False
         """Whether the last `scrub` found something to put back."""
+        self.left_over = _LEFT_OVER_BYTES
+        """How much more memory than a new process this one may go on with."""
         after_import("signal", self._watch_signals)
         after_import("random", self._watch_random)
         after_import("numpy.random", self._watch_random)
@@ -91,10 +96,16 @@ class Hygiene:
         self._limits = [(limit, _getrlimit(limit)) for limit in _LIMITS]
         self._kept = [self._keep(fd) for fd in (0, 1, 2)]
         self._resident = _resident_bytes()
+        self._priority = _getpriority(os.PRIO_PROCESS, 0)
         self._directory = -1
         self._known_modules: dict[str, ModuleType] = {}
         self._contents: dict[str, dict[str, object]] = {}
         self.settle()
+
+    def limit_memory(self, limit: int) -> None:
+        """Have the process retire before what tasks have left in it makes a difference to a memory limit (0: none)."""
+        if limit:
+            self.left_over = min(_LEFT_OVER_BYTES, limit // _LEFT_OVER_SHARE)
 
     def settle(self) -> None:
         """Take how things are now (cwd, umask, environment, path) for how they should be."""
@@ -264,9 +275,11 @@ class Hygiene:
                     _setrlimit(limit, wanted)
                 except (OSError, ValueError):
                     return "a task lowered a resource limit"
+        if _getpriority(os.PRIO_PROCESS, 0) != self._priority:
+            return "a task changed the priority of the process"
         if _getsid(0) != self._sid:
             return "a task began a new session"
-        if _resident_bytes() - self._resident > _LEFT_OVER_BYTES:
+        if _resident_bytes() - self._resident > self.left_over:
             return "a task left much memory in use"
         return None
 

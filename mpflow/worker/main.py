@@ -235,6 +235,7 @@ class Worker:
         environ.update(wanted)
         self._logs.set_levels(settings["log_levels"])
         self._shelf.quota = settings["segments"]
+        self._hygiene.limit_memory(settings["memory_limit"])
         if self._remaining < 0 and settings["max_tasks"]:
             self._remaining = settings["max_tasks"]
         threads = settings["threads"]

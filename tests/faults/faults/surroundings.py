@@ -100,7 +100,7 @@ def an_interactive_prompt(method: str) -> None:
     for line in lines:
         if block and not line.startswith(" "):
             text += "\n"
-        block = line.startswith((" ", "@", "class", "def", "with")) or line.endswith(":")
+        block = line.startswith(" ")
         text += line + "\n"
     os.write(terminal, (text + "\nexit()\n").encode())
     heard = b""
