@@ -12,7 +12,7 @@ from typing import Any
 
 from mpflow._context import context
 from mpflow.engine.plan import TaskSpec
-from mpflow.engine.signals import Signal
+from mpflow.engine.signals import TRIGGERFAIL, Signal
 from mpflow.engine.state import Skipped, State, TriggerFailed
 from mpflow.triggers import Counts, manual_only
 
@@ -100,4 +100,5 @@ def _answer(ask: Callable[[Any], Any], evidence: object) -> State | None:
             raise
         return TriggerFailed(message=f"The trigger raised {type(error).__name__}: {error}", result=error)
     name = getattr(ask, "__name__", type(ask).__name__)
-    return TriggerFailed(message=f"The trigger {name} said no.")
+    refusal: State = TRIGGERFAIL(f"The trigger {name} said no.").state
+    return refusal

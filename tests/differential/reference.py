@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from mpflow import Edge, Flow, Task, context
-from mpflow.engine.signals import Signal
+from mpflow.engine.signals import TRIGGERFAIL, Signal
 from mpflow.engine.state import (
     Failed,
     Looped,
@@ -111,12 +111,13 @@ def unit(
             return Skipped()
         verdict = under(keys, lambda: task.trigger(seen), refused=TriggerFailed)
         if type(verdict) is not Success or not verdict.result:
-            return TriggerFailed() if type(verdict) is Success else verdict
+            return TRIGGERFAIL().state if type(verdict) is Success else verdict
 
     def read(edge: Edge) -> Any:
         if edge in shares:
             return shares[edge][index][0]
-        return above[edge].result[index] if edge.mapped else whole(edge, above[edge])
+        failed = edge.mapped and above[edge].is_failed()
+        return above[edge].result[index] if edge.mapped and not failed else whole(edge, above[edge])
 
     while True:
         # Looking an input up may fail, too.
