@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import os
 import re
+import struct
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import pytest
@@ -91,6 +93,41 @@ def test_code_index(tmp_path):
     assert output.exists()
     again = run_failing("code_index.py", "--output", str(output))
     assert "exists already" in again
+
+
+def test_mandelbrot(tmp_path):
+    pytest.importorskip("numpy")
+    output = tmp_path / "picture.png"
+    sizes = ("--width", "60", "--height", "45", "--limit", "50", "--rows", "4")
+    out = run("mandelbrot.py", *sizes, "--workers", "2", "--output", str(output))
+    assert out.startswith("12 bands of 4 rows: ")
+    assert "the two pictures are equal\n" in out
+    data = output.read_bytes()
+    assert data.startswith(b"\x89PNG\r\n\x1a\n")
+    assert struct.unpack(">II", data[16:24]) == (60, 45)
+    length = struct.unpack(">I", data[33:37])[0]
+    assert data[37:41] == b"IDAT"
+    assert len(zlib.decompress(data[41 : 41 + length])) == 45 * (1 + 3 * 60)
+
+
+@pytest.mark.parametrize("executor", EXECUTORS)
+def test_log_crunch(executor):
+    lines = run("log_crunch.py", "--files", "8", "--lines", "50", "--corrupt", "2", "--executor", executor).splitlines()
+    assert lines[0] == "first run: 8 files, 300 lines counted"
+    assert lines[2] == "  quarantine: Success"
+    assert all(re.match(r"    access-\d{3}\.log\.gz  EOFError: ", line) for line in lines[3:5])
+    assert lines[5] == "again, without what is in quarantine: 6 files, 300 lines counted"
+    assert lines[7] == "  quarantine: TriggerFailed"
+    assert lines[-1] == "the counts are those that were generated"
+
+
+def test_monte_carlo():
+    pytest.importorskip("numpy")
+    out = run("monte_carlo.py", "--tasks", "20", "--paths", "1000", "--workers", "1", "3")
+    assert len(set(re.findall(r"price (\S+)", out.partition("with ")[0]))) == 1
+    assert out.count("from 19 of 20 tasks") == 2
+    assert "with 4 tasks lost: " in out
+    assert "all answers are equal" in out
 
 
 def run_failing(name: str, *arguments: str) -> str:
