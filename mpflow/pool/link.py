@@ -246,7 +246,10 @@ class Link:
                 ended = True
                 break
             if data != self._bell or self._reader.partial:
-                records += self._reader.feed(data)
+                came = self._reader.feed(data)
+                records += filter(protocol.is_report, came)
+                if len(came) != sum(map(protocol.is_report, came)):
+                    self.condemned = True
             if len(data) < CHUNK:
                 break
         if self._reader.garbled:

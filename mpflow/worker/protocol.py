@@ -79,6 +79,29 @@ LINGERING: Final = 18
 LOG: Final = 16
 """(LOG, pickle): a log record for the main process."""
 
+_ENDED: Final = (int, int, int, int, int, int, int)
+_TOLD: Final = (str, str, str)
+_SHAPES: Final[dict[object, tuple[Any, ...]]] = {
+    UP: (int,),
+    WON: (*_ENDED, (bytes, tuple), (tuple, type(None))),
+    LOST: (*_ENDED, (bytes, type(None)), *_TOLD),
+    GARBLED: (*_ENDED, (bytes, type(None)), *_TOLD),
+    DROPPED: (tuple,),
+    RETIRING: (str,),
+    BROKEN: _TOLD,
+    LINGERING: (tuple,),
+    LOG: (bytes,),
+}
+
+
+def is_report(record: object) -> bool:
+    """Whether this is a report by its looks: bodies can write to any descriptor, and what they write may pass for a frame."""
+    if type(record) is not tuple or not record or type(record[0]) is not int:
+        return False
+    shape = _SHAPES.get(record[0])
+    return shape is not None and len(record) == len(shape) + 1 and all(map(isinstance, record[1:], shape))
+
+
 _header = struct.Struct("<8sQII")
 HEADER_SIZE: Final = _header.size
 
@@ -113,6 +136,11 @@ class FrameReader:
 
     def feed(self, data: bytes) -> list[tuple[Any, ...]]:
         """Take what was read; return the operations of all frames that are now complete."""
+        if self._have and (found := data.find(self._mark)) >= 0 and self._have + found < self._expected():
+            # A frame begins within a frame: what came before was none, whatever length it announced.
+            self.garbled = True
+            self._pieces, self._have = [], 0
+            data = data[found:]
         if self._have:
             self._pieces.append(data)
             self._have += len(data)
@@ -135,12 +163,20 @@ class FrameReader:
             if crc32(body[:CHUNK]) != checksum:
                 at = self._resume(data, at + 1)
                 continue
-            operations += marshal.loads(body)
+            try:
+                operations += marshal.loads(body)
+            except (ValueError, TypeError, EOFError):
+                self.garbled = True
             at = start + length
         if at < end:
             self._pieces = [data[at:] if at else data]
             self._have = end - at
         return operations
+
+    def _expected(self) -> int:
+        """How many bytes the frame that has begun should have; as far as it goes while its header is not all there."""
+        self._pieces = [first := b"".join(self._pieces)]
+        return HEADER_SIZE + int(_header.unpack_from(first)[2]) if self._have >= HEADER_SIZE else HEADER_SIZE
 
     def _complete(self) -> bool:
         """Whether the frame that has begun is all there; rubbish counts as complete, to be looked at."""
