@@ -108,8 +108,8 @@ ZOO: list[tuple[str, Callable[[], object], float | None]] = [
     ("uses too much memory", hoard, None),
     ("returns a lock", make_lock, None),
     ("returns a generator", lambda: (n for n in range(3)), None),
-    ("returns what refuses to be pickled", lambda: RefusesToBePickled(), None),
-    ("returns what breaks its reader", lambda: BreaksOnArrival(), None),
+    ("returns what refuses to be pickled", lambda: RefusesToBePickled(), None),  # noqa: PLW0108 - a class would be looked at for its signature
+    ("returns what breaks its reader", lambda: BreaksOnArrival(), None),  # noqa: PLW0108 - a class would be looked at for its signature
     ("raises ValueError", raise_(ValueError, "no such account"), None),
     ("raises what cannot be made again", raise_(TwoArguments, 4, "no such account"), None),
     ("raises SystemExit", raise_(SystemExit, 3), None),

@@ -150,7 +150,9 @@ def descriptors() -> int:
     return len(os.listdir("/proc/self/fd"))
 
 
-def soak(seconds: float, *, method: Any = "forkserver", seed: int = 0, workers: int = 2, size: int = 12) -> Counter[str]:
+def soak(
+    seconds: float, *, method: Any = "forkserver", seed: int = 0, workers: int = 2, size: int = 12
+) -> Counter[str]:
     """Soak for so long; AssertionError where a promise is broken. Returns what was counted."""
     tally: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as folder:

@@ -37,7 +37,10 @@ class Host:
         import mpflow
 
         home = str(Path(mpflow.__file__).parent.parent)
-        environ = {**os.environ, "PYTHONPATH": os.pathsep.join([home, os.environ.get("PYTHONPATH", "")]).strip(os.pathsep)}
+        environ = {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join([home, os.environ.get("PYTHONPATH", "")]).strip(os.pathsep),
+        }
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environ, text=True, start_new_session=True
         )
@@ -120,6 +123,9 @@ def _marked(mark: str) -> Iterator[tuple[int, str]]:
         try:
             environ = Path(f"/proc/{name}/environ").read_bytes()
             if wanted in environ.split(b"\0"):
-                yield int(name), Path(f"/proc/{name}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")[:300]
+                yield (
+                    int(name),
+                    Path(f"/proc/{name}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")[:300],
+                )
         except OSError:
             continue

@@ -16,7 +16,7 @@ from typing import Any
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
-from faults import CASES  # noqa: E402 - found beside this file
+from faults import CASES
 
 
 def serve() -> None:
@@ -86,7 +86,9 @@ def prepare(order: dict[str, Any]) -> None:
         fd = os.open(target, os.O_RDONLY if number == 0 else os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
         os.dup2(fd, number)
         os.close(fd)
-    os.environ.update(MPFLOW_FAULT_CASE=order["mark"], FAULT_COORDINATOR=str(os.getpid()), TMPDIR=f"{home}/tmp", WORK=f"{home}/work")
+    os.environ.update(
+        MPFLOW_FAULT_CASE=order["mark"], FAULT_COORDINATOR=str(os.getpid()), TMPDIR=f"{home}/tmp", WORK=f"{home}/work"
+    )
     tempfile.tempdir = None
     os.chdir(f"{home}/work")
     import faulthandler

@@ -27,7 +27,7 @@ def _stubborn() -> None:
     while True:
         try:
             time.sleep(60)
-        except BaseException:  # noqa: BLE001, S110 - that is the fault
+        except BaseException:
             pass
 
 

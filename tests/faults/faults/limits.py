@@ -55,7 +55,7 @@ def _swallow() -> None:
     while True:
         try:
             time.sleep(60)
-        except BaseException:  # noqa: BLE001, S110 - that is the fault
+        except BaseException:
             pass
 
 
@@ -270,7 +270,7 @@ def the_coordinator_sits_in_a_thread(method: str) -> None:
     def run() -> None:
         try:
             play(_sleep, method, timeout=0.5, says=("guilty", "timed out after 0.5 s"), **LATE)
-        except BaseException as error:  # noqa: BLE001 - raised again below
+        except BaseException as error:
             trouble.append(error)
 
     thread = threading.Thread(target=run)

@@ -74,10 +74,10 @@ def _generator() -> object:
 RESULTS: dict[str, Callable[[], Any]] = {
     "lock": threading.Lock,
     "generator": _generator,
-    "open file": lambda: open(os.devnull),
+    "open file": lambda: open(os.devnull),  # noqa: SIM115 - it stays open
     "socket": socket.socket,
     "deep list": lambda: nested(100_000),
-    "frame": lambda: sys._getframe(),
+    "frame": lambda: sys._getframe(),  # noqa: PLW0108 - its own frame
 }
 DEEDS = {"raises": "ValueError", "exits": "SystemExit", "interrupts": "KeyboardInterrupt", "recurses": "recursion"}
 PICKLE: dict[str, Any] = {"expect": Failed, "exactly": True, "result": PayloadError}
@@ -337,7 +337,7 @@ def a_signal_crosses(method: str, name: str, depth: int) -> None:
             if left:
                 try:
                     dive(left - 1)
-                except Exception:  # noqa: BLE001, S110 - signals pass through
+                except Exception:
                     pass
             raise getattr(signals, name)("words of its own", result={"n": [1, 2]})
 

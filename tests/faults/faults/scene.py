@@ -99,7 +99,9 @@ def nothing_open() -> Iterator[None]:
 
     gc.collect()
     after = descriptors()
-    assert len(after) <= len(before), f"descriptors are left: { {k: v for k, v in after.items() if before.get(k) != v} }"
+    assert len(after) <= len(before), (
+        f"descriptors are left: { {k: v for k, v in after.items() if before.get(k) != v} }"
+    )
 
 
 # -- other processes -----------------------------------------------------------------------------------------------------------
@@ -156,7 +158,7 @@ def meanwhile(strike: Callable[[int], object]) -> Iterator[None]:
             ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)
             if os.getppid() == me:
                 strike(me)
-        except BaseException:  # noqa: BLE001 - shown, and never let loose in the case itself
+        except BaseException:
             traceback.print_exc()
         finally:
             os._exit(0)
@@ -240,7 +242,7 @@ def play(
         culprit = call() if argument is None else call(argument)
         after = [innocent_task(number)(number) for number in range(innocents // 2, innocents)]
         dependent = task(lambda value: value, name="dependent")(culprit)  # type: ignore[call-overload]
-        total = task(lambda parts: sum(parts), name="total")(before + after)  # type: ignore[call-overload]
+        total = task(lambda parts: sum(parts), name="total")(before + after)  # type: ignore[call-overload]  # noqa: PLW0108 - C functions have no signature
     with nothing_open():
         began = time.monotonic()
         state = flow.run(executor=ProcessExecutor(2, start_method=method, **(executor or {})))
@@ -328,5 +330,5 @@ def picture() -> dict[str, object]:
         "streams": [os.path.exists(f"/proc/self/fd/{fd}") for fd in (0, 1, 2)],
         "pickle": pickle.loads(pickle.dumps([1])),
         "nice": os.getpriority(os.PRIO_PROCESS, 0),
-        "print": print("", end=""),
+        "print": print(end=""),
     }

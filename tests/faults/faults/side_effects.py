@@ -40,7 +40,7 @@ def _close_descriptors() -> None:
 
 
 def _replace_streams() -> None:
-    sys.stdout = sys.stderr = open(os.devnull, "w")
+    sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - it stays open
     sys.stdin = None  # type: ignore[assignment]
 
 
@@ -119,7 +119,15 @@ def _nested_flow_here() -> object:
 
 
 def _handlers() -> None:
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, signal.SIGUSR1, signal.SIGURG, signal.SIGALRM, signal.SIGPIPE):
+    for number in (
+        signal.SIGTERM,
+        signal.SIGINT,
+        signal.SIGCHLD,
+        signal.SIGUSR1,
+        signal.SIGURG,
+        signal.SIGALRM,
+        signal.SIGPIPE,
+    ):
         signal.signal(number, lambda *_: os._exit(5))
 
 
@@ -289,7 +297,11 @@ def a_side_effect_stays(method: str, what: str) -> None:
     succeed(DEEDS[what], method)
 
 
-@case("D14-15", *({"what": what} for what in ("child returns", "cwd umask environ", "thread", "handlers")), methods=("fork",))
+@case(
+    "D14-15",
+    *({"what": what} for what in ("child returns", "cwd umask environ", "thread", "handlers")),
+    methods=("fork",),
+)
 def a_side_effect_stays_in_a_fork(method: str, what: str) -> None:
     succeed(DEEDS[what], method)
 

@@ -9,7 +9,6 @@ import select
 import signal
 import subprocess
 import sys
-import textwrap
 import threading
 import time
 from typing import Any
@@ -145,7 +144,9 @@ def two_flows_at_once_in_two_threads(method: str) -> None:
         with Flow(f"flow-{which}") as flow:
             end = task(work, name="work").map(list(range(30)))  # type: ignore[call-overload]
         state = flow.run(executor=ProcessExecutor(2, start_method=method))
-        ends[which] = [type(each).__name__ if each.is_failed() else each.result for each in state.result[end].map_states]
+        ends[which] = [
+            type(each).__name__ if each.is_failed() else each.result for each in state.result[end].map_states
+        ]
 
     with nothing_open():
         threads = [threading.Thread(target=run, args=(which,)) for which in (1, 2)]
@@ -165,7 +166,7 @@ def a_thread_other_than_the_main_one(method: str) -> None:
     def run() -> None:
         try:
             play(lambda: os._exit(3), method, expect=Crashed, says=("exit code 3",))
-        except BaseException as error:  # noqa: BLE001 - raised again below
+        except BaseException as error:
             trouble.append(error)
 
     thread = threading.Thread(target=run)

@@ -34,12 +34,18 @@ ADVICE = ("guilty", "run the task in this process (executor='sync')", "attempt 1
 
 @case("A1", *({"code": code} for code in (0, 1, 3, 255)), methods=ALL)
 def exits(method: str, code: int) -> None:
-    scene = play(lambda: os._exit(code), method, expect=Crashed, result=WorkerCrashed, says=(f"exit code {code};", *ADVICE))
+    scene = play(
+        lambda: os._exit(code), method, expect=Crashed, result=WorkerCrashed, says=(f"exit code {code};", *ADVICE)
+    )
     assert scene.guilty.result.exitcode == code
     assert scene.guilty.result.signal is None
 
 
-@case("A1", *({"name": f"SIG{name}"} for name in ("KILL", "SEGV", "ABRT", "TERM", "BUS", "FPE", "HUP", "USR1")), methods=BOTH)
+@case(
+    "A1",
+    *({"name": f"SIG{name}"} for name in ("KILL", "SEGV", "ABRT", "TERM", "BUS", "FPE", "HUP", "USR1")),
+    methods=BOTH,
+)
 def is_killed(method: str, name: str) -> None:
     number = int(getattr(signal, name))
 
@@ -47,16 +53,16 @@ def is_killed(method: str, name: str) -> None:
         os.kill(os.getpid(), number)
         time.sleep(20)
 
-    scene = play(
-        guilty, method, expect=Crashed, result=WorkerCrashed, says=(f"{name} (signal {number})", *ADVICE)
-    )
+    scene = play(guilty, method, expect=Crashed, result=WorkerCrashed, says=(f"{name} (signal {number})", *ADVICE))
     assert scene.guilty.result.signal == number
     assert ("possibly out of memory" in str(scene.guilty.message)) == (name == "SIGKILL")
 
 
 @case("A1", methods=ALL)
 def reads_a_null_pointer(method: str) -> None:
-    play(lambda: ctypes.string_at(0), method, expect=Crashed, result=WorkerCrashed, says=("SIGSEGV (signal 11)", *ADVICE))
+    play(
+        lambda: ctypes.string_at(0), method, expect=Crashed, result=WorkerCrashed, says=("SIGSEGV (signal 11)", *ADVICE)
+    )
 
 
 @case("A1")
@@ -199,7 +205,9 @@ def random_processes_die_under_load(method: str, seconds: float) -> None:
         second = task(lambda n: n + 1, max_retries=retries, retry_delay=0).map(first)  # type: ignore[call-overload]
     with meanwhile(strike), nothing_open():
         state = flow.run(executor=ProcessExecutor(2, start_method=method))
-        assert state.is_successful(), [str(each) for each in state.result[first].map_states if not each.is_successful()][:3]
+        assert state.is_successful(), [
+            str(each) for each in state.result[first].map_states if not each.is_successful()
+        ][:3]
         assert state.result[second].result == [n + 2 for n in range(count)]
         assert all(1 <= marks(f"work-{n}") <= 1 + retries for n in range(count))
         second_flow(method)
@@ -339,7 +347,7 @@ def a_closure_crashes_on_arrival(method: str, how: str) -> None:
 
 @case("A4", {"how": "exit"}, {"how": "signal"}, methods=BOTH)
 def a_default_crashes_on_arrival(method: str, how: str) -> None:
-    def guilty(bomb: object = Bomb(how, "loads")) -> object:  # noqa: B008
+    def guilty(bomb: object = Bomb(how, "loads")) -> object:
         return bomb
 
     play(guilty, method, counted=False, runs=None, expect=Crashed, says=(CAUSE[how], *ADVICE))
@@ -377,7 +385,7 @@ def failure_triggers_see_the_crash(method: str) -> None:
     with Flow("crash") as flow:
         guilty = task(lambda: os._exit(3), name="guilty", state_handlers=[handler])()  # type: ignore[call-overload]
         one = task(lambda e: type(e).__name__, name="one", trigger=any_failed)(guilty)  # type: ignore[call-overload]
-        two = task(lambda e: str(e), name="two", trigger=all_failed)(guilty)  # type: ignore[call-overload]
+        two = task(lambda e: str(e), name="two", trigger=all_failed)(guilty)  # type: ignore[call-overload]  # noqa: PLW0108 - classes are no functions
         flow.set_reference_tasks([one])
     state = flow.run(executor=ProcessExecutor(2, start_method=method))
     assert state.is_successful(), state
