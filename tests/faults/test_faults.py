@@ -23,10 +23,12 @@ finally:
 
 def _cases() -> Iterator[Any]:
     for case in CASES.values():
-        for options in case.options:
+        for position, options in enumerate(case.options):
             for method in case.methods:
+                # Every variant in the quick selection too, but not on every start method.
+                slow = case.slow or (position > 0 and method != case.methods[0])
                 words = ",".join(f"{key}={value}" for key, value in options.items())
-                marks = [pytest.mark.timeout(case.limit + 15), *([pytest.mark.slow] if case.slow else [])]
+                marks = [pytest.mark.timeout(case.limit + 15), *([pytest.mark.slow] if slow else [])]
                 name = f"{case.name}[{words}]-{method}" if words else f"{case.name}-{method}"
                 yield pytest.param(case, method, options, id=name, marks=marks)
 
