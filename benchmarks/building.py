@@ -124,7 +124,9 @@ def measure(count: int) -> list[dict[str, float | str]]:
             "tasks": children,
             "build_us": cpu(lambda: mapped(children)) / children * 1e6,
             # Less the list itself and its numbers, which belong to the user.
-            "bytes": max(0.0, (allocated(lambda: mapped(children)) - allocated(lambda: list(range(children)))) / children),
+            "bytes": max(
+                0.0, (allocated(lambda: mapped(children)) - allocated(lambda: list(range(children)))) / children
+            ),
             "compile_us": cpu(lambda: compile_flow(mapped(children), {})) / children * 1e6,
         }
     )
@@ -140,7 +142,9 @@ def main() -> None:
     rows = measure(options.tasks)
     print(f"{'shape':<16} {'tasks':>9} {'build µs':>9} {'bytes':>7} {'compile µs':>11}")
     for row in rows:
-        print(f"{row['shape']:<16} {row['tasks']:>9} {row['build_us']:>9.2f} {row['bytes']:>7.0f} {row['compile_us']:>11.2f}")
+        print(
+            f"{row['shape']:<16} {row['tasks']:>9} {row['build_us']:>9.2f} {row['bytes']:>7.0f} {row['compile_us']:>11.2f}"
+        )
     if options.json:
         options.json.write_text(json.dumps({"rows": rows}, indent=1))
 

@@ -44,9 +44,7 @@ class Dependent(Expression):
             return self.set_dependencies(flow, keyword_tasks={key: task}, mapped=mapped)
         return self.set_dependencies(flow, upstream_tasks=[task], mapped=mapped)
 
-    def set_downstream(
-        self, task: Dependent, flow: Any = None, key: str | None = None, mapped: bool = False
-    ) -> Self:
+    def set_downstream(self, task: Dependent, flow: Any = None, key: str | None = None, mapped: bool = False) -> Self:
         """Let this task finish before `task`; with `key`, its result becomes that argument of `task`."""
         task.set_upstream(self, flow=flow, key=key, mapped=mapped)
         return self

@@ -45,7 +45,9 @@ def _is_short(value: Any, depth: int) -> bool:
     if isinstance(value, (str, bytes)):
         return len(value) <= 8
     if isinstance(value, dict):
-        return depth > 0 and len(value) <= 2 and all(_is_short(part, depth - 1) for part in chain(value, value.values()))
+        return (
+            depth > 0 and len(value) <= 2 and all(_is_short(part, depth - 1) for part in chain(value, value.values()))
+        )
     if isinstance(value, (list, tuple, set)):
         return depth > 0 and len(value) <= 4 and all(_is_short(part, depth - 1) for part in value)
     return value is None or isinstance(value, (int, float, complex))

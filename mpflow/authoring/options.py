@@ -98,7 +98,9 @@ def checked_options(
     retries = _count(who, "max_retries", max_retries)
     delay = _duration(who, "retry_delay", retry_delay)
     if retries and delay is None:
-        raise ValueError(f"{who} has max_retries={retries} but no retry_delay; say how long to wait, as in retry_delay=10")
+        raise ValueError(
+            f"{who} has max_retries={retries} but no retry_delay; say how long to wait, as in retry_delay=10"
+        )
     if delay is not None and not retries:
         raise ValueError(f"{who} has a retry_delay but no max_retries; say how often to try again, as in max_retries=3")
     kinds = _exception_types(who, retry_on)
@@ -220,7 +222,9 @@ def _handlers(who: str, handlers: Any, on_failure: Callable[..., Any] | None) ->
         found.extend(handlers)
         for handler in found:
             if not callable(handler):
-                raise TypeError(f"{who}: state_handlers has {handler!r}; each must be a function taking (task, old, new)")
+                raise TypeError(
+                    f"{who}: state_handlers has {handler!r}; each must be a function taking (task, old, new)"
+                )
     if on_failure is not None:
         if not callable(on_failure):
             raise TypeError(f"{who}: on_failure is {on_failure!r}; pass a function taking (task, state)")

@@ -63,7 +63,9 @@ class Parameter(_StandIn):
     def value_from(self, parameters: Mapping[str, Any]) -> Any:
         """Return the value given, else the default. Raises FAIL if it is required and missing."""
         if self.required and self.name not in parameters:
-            raise FAIL(f"parameter {self.name!r} is required but was not given; pass it to run, as in flow.run({self.name}=...)")
+            raise FAIL(
+                f"parameter {self.name!r} is required but was not given; pass it to run, as in flow.run({self.name}=...)"
+            )
         return parameters.get(self.name, self.default)
 
     def run(self) -> Any:
@@ -87,7 +89,9 @@ class DateTimeParameter(Parameter):
         if isinstance(value, str):
             value = _parsed(self.name, value)
         elif not isinstance(value, datetime):
-            raise TypeError(f"parameter {self.name!r} is {value!r}; pass a datetime, or text such as '2024-02-29T12:00:00'")
+            raise TypeError(
+                f"parameter {self.name!r} is {value!r}; pass a datetime, or text such as '2024-02-29T12:00:00'"
+            )
         return value if value.tzinfo is not None else value.replace(tzinfo=timezone.utc)
 
 
@@ -97,4 +101,6 @@ def _parsed(name: str, text: str) -> datetime:
         # Before 3.11 the letter Z is not understood.
         return datetime.fromisoformat(text[:-1] + "+00:00" if text[-1:] in {"Z", "z"} else text)
     except ValueError as error:
-        raise ValueError(f"parameter {name!r} is {text!r}, which is no time; write it like '2024-02-29T12:00:00'") from error
+        raise ValueError(
+            f"parameter {name!r} is {text!r}, which is no time; write it like '2024-02-29T12:00:00'"
+        ) from error

@@ -101,7 +101,9 @@ class Members:
         self._taken = set(self.slugs.values())
         known = [edge for edge in self._order if edge in self.edges]
         added = self.edges.difference(known)
-        self._order = known + sorted(added, key=lambda edge: (edge.downstream_task.name, edge.key or "", edge.upstream_task.name))
+        self._order = known + sorted(
+            added, key=lambda edge: (edge.downstream_task.name, edge.key or "", edge.upstream_task.name)
+        )
         self._joins = None
 
     def ordered_tasks(self) -> Sequence[AnyTask]:
@@ -252,7 +254,8 @@ class Members:
         return {
             task
             for task in self.tasks
-            if (task not in from_ or all(edge.downstream_task.trailing for edge in from_[task])) and not task.never_reference
+            if (task not in from_ or all(edge.downstream_task.trailing for edge in from_[task]))
+            and not task.never_reference
         }
 
     def set_reference_tasks(self, tasks: Iterable[AnyTask]) -> None:
@@ -268,10 +271,14 @@ class Members:
         for edge in self.ordered_edges():
             if edge[0] not in tasks or edge[1] not in tasks:
                 lost = edge[0] if edge[0] not in tasks else edge[1]
-                raise ValueError(f"{edge!r} joins {lost!r}, which is not in flow {self.name!r}; add it with flow.add_task(...)")
+                raise ValueError(
+                    f"{edge!r} joins {lost!r}, which is not in flow {self.name!r}; add it with flow.add_task(...)"
+                )
         for task in self._chosen:
             if task not in tasks:
-                raise ValueError(f"reference task {task!r} is not in flow {self.name!r}; choose others with set_reference_tasks")
+                raise ValueError(
+                    f"reference task {task!r} is not in flow {self.name!r}; choose others with set_reference_tasks"
+                )
 
     def validate(self) -> None:
         """Raise ValueError if an edge or a reference task is not of this flow, or if there is a cycle."""

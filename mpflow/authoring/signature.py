@@ -139,9 +139,7 @@ def _inspected(run: Callable[..., Any], *, method: bool) -> RunSignature:
         positional=positional,
         keyword_only=keyword_only,
         required=[
-            p.name
-            for p in parameters
-            if p.default is p.empty and p.kind in {p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY}
+            p.name for p in parameters if p.default is p.empty and p.kind in {p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY}
         ],
         extra=any(p.kind is p.VAR_KEYWORD for p in parameters),
         positional_only=[p.name for p in parameters if p.kind is p.POSITIONAL_ONLY],
@@ -154,8 +152,7 @@ def _named(run: Any) -> str:
 
 def _refuse_varargs(run: Any) -> None:
     raise ValueError(
-        f"{_named(run)} takes *args, but a task is fed by name and so cannot; "
-        "take a list, or **kwargs, instead"
+        f"{_named(run)} takes *args, but a task is fed by name and so cannot; take a list, or **kwargs, instead"
     )
 
 

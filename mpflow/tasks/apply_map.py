@@ -82,7 +82,9 @@ def _take_over(
         target.add_task(task)
     for edge in part.ordered_edges():
         marks = arguments.get(edge.upstream_task, _OWN)
-        target.add_edge(edge.upstream_task, edge.downstream_task, edge.key, mapped=marks.mapped, flattened=marks.flattened)
+        target.add_edge(
+            edge.upstream_task, edge.downstream_task, edge.key, mapped=marks.mapped, flattened=marks.flattened
+        )
     for task, bound in part.constants.items():
         for key, value in bound.items():
             mapped_over = constants.get(id(value))
@@ -93,9 +95,7 @@ def _take_over(
                 target.add_edge(mapped_over, task, key, mapped=True, flattened=flattened)
 
 
-def _wait_for_arguments(
-    target: Graph, new: set[Task[Any, Any]], arguments: dict[Task[Any, Any], _Argument]
-) -> None:
+def _wait_for_arguments(target: Graph, new: set[Task[Any, Any]], arguments: dict[Task[Any, Any], _Argument]) -> None:
     """Map the first tasks of the piece over every argument, also those that they do not use, so that all are as wide."""
     for task in [task for task in target.ordered_tasks() if task in new]:
         upstream = target.upstream_tasks(task)

@@ -39,7 +39,9 @@ class case:  # noqa: N801 - reads as a statement where it is used
         if self._flow is None:
             self._flow = flow
         elif self._flow is not flow:
-            raise ValueError(f"one case block cannot hold tasks of two flows, {self._flow.name!r} and {flow.name!r}; write one for each")
+            raise ValueError(
+                f"one case block cannot hold tasks of two flows, {self._flow.name!r} and {flow.name!r}; write one for each"
+            )
         self._tasks[task] = None
 
     def __enter__(self) -> None:

@@ -46,7 +46,9 @@ class Merge(Task[..., Any]):
 
     def __init__(self, **options: Any) -> None:
         if options.setdefault("skip_on_upstream_skip", False):
-            raise ValueError("a merge cannot have skip_on_upstream_skip=True, because all branches but one are skipped; leave it out")
+            raise ValueError(
+                "a merge cannot have skip_on_upstream_skip=True, because all branches but one are skipped; leave it out"
+            )
         options.setdefault("trigger", not_all_skipped)
         super().__init__(**options)
 

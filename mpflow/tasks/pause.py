@@ -18,4 +18,7 @@ def pause_task(message: str | None = None, duration: timedelta | None = None) ->
     if context.get("resume"):
         return
     start_time = None if duration is None else datetime.now(timezone.utc) + duration
-    raise PAUSE(message or "paused by pause_task; resume it by running the flow with this task's state set to Resume()", start_time=start_time)
+    raise PAUSE(
+        message or "paused by pause_task; resume it by running the flow with this task's state set to Resume()",
+        start_time=start_time,
+    )

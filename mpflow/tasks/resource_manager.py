@@ -135,7 +135,9 @@ class ResourceManager:
         """Add the tasks of one resource to the flow; the arguments go to the class. Raises ValueError outside a flow."""
         flow = flow if flow is not None else context.get("flow")
         if flow is None:
-            raise ValueError(f"resource {self.name!r} was made outside a flow; do it inside a `with Flow(...)` block, or pass flow=")
+            raise ValueError(
+                f"resource {self.name!r} was made outside a flow; do it inside a `with Flow(...)` block, or pass flow="
+            )
         init = ResourceInitTask(self.resource_class, **self.init_task_kwargs)(*args, flow=flow, **kwargs)
         if not hasattr(self.resource_class, "setup"):
             cleanup = ResourceCleanupTask(**self.cleanup_task_kwargs)(init, flow=flow)

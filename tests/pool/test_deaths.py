@@ -353,7 +353,7 @@ def test_a_memory_limit_counts_children(crew: MakeCrew) -> None:
 
 
 def test_workers_are_replaced_after_so_many_tasks(crew: MakeCrew) -> None:
-    states = crew(max_tasks_per_worker=5).run([lambda: os.getpid()], [one(unit=n) for n in range(40)])
+    states = crew(max_tasks_per_worker=5).run([os.getpid], [one(unit=n) for n in range(40)])
     pids = [state.result for state in states]
     assert max(pids.count(pid) for pid in pids) <= 5
     assert len(set(pids)) >= 8
