@@ -19,7 +19,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import psutil
 
@@ -81,7 +81,7 @@ def _known(body: Callable[[str], None], rounds: int, ending: str, workers: int, 
     with tempfile.TemporaryDirectory() as folder, ProcessExecutor(workers) as executor:
         path = os.path.join(folder, "began")
         with Flow("mishap") as flow:
-            task(body, state_handlers=[note], **options)(path)
+            cast(Any, task)(body, state_handlers=[note], **options)(path)
         for _ in range(rounds):
             flow.run(executor=executor)
             when, how = seen.pop()

@@ -144,7 +144,7 @@ def _rates(workload: str, size: int, settings: Settings) -> list[Row]:
     for name, each in taken.items():
         wall = statistics.median(one.wall for one in each)
         rate = handed * size / wall / 1e9
-        extra = {"gigabytes_per_second": rate, "array_bytes": size, "note": f"{rate:.2f} GB/s"}
+        extra: dict[str, Any] = {"gigabytes_per_second": rate, "array_bytes": size, "note": f"{rate:.2f} GB/s"}
         if name != "one process":
             memory = _weigh(workload, name, size, settings.workers)
             extra |= memory
@@ -166,9 +166,9 @@ def _rates(workload: str, size: int, settings: Settings) -> list[Row]:
     return rows
 
 
-def _few(results: list[object]) -> list[object]:
+def _few(results: list[Any]) -> list[object]:
     # Arrays are told apart by both ends: reading all of them would cost as much as what is measured.
-    return [value if isinstance(value, float) else (value[0], value[-1], len(value)) for value in results]  # type: ignore[index]  # arrays
+    return [value if isinstance(value, float) else (value[0], value[-1], len(value)) for value in results]
 
 
 # What workers are sent must be importable there, so the program that is weighed is not this file run as a script.

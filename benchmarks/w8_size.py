@@ -10,6 +10,7 @@ import gc
 import subprocess
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import psutil
 
@@ -42,7 +43,7 @@ class MpflowMap(Mpflow):
         return timed
 
 
-_CONTENDERS = {
+_CONTENDERS: dict[str, dict[str, Any]] = {
     "W8 independent": {"mpflow": Mpflow, "futures (fork)": lambda workers: Futures(workers, "fork")},
     "W8 one map": {"mpflow": MpflowMap},
 }
@@ -105,7 +106,7 @@ def _weighed(workload: str, name: str, tasks: str, workers: str) -> int:
         with open("/proc/self/status") as file:
             highest = next(int(line.split()[1]) * 1024 for line in file if line.startswith("VmHWM"))
         del results
-    return max(0, highest - before)
+    return max(0, int(highest - before))
 
 
 if __name__ == "__main__":

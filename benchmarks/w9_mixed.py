@@ -103,8 +103,9 @@ def measure(settings: Settings, tasks: int | None = None) -> list[Row]:
     ours: list[Sample] = []
     for _ in range(max(1, settings.rounds // 3)):
         plain.append(_plain(rounds, settings.workers))
-        with _Mixed(settings.workers) as contender:
-            ours.append(sample(contender.prepared(rounds, parents(tasks)), None))
+        mixed = _Mixed(settings.workers)
+        with mixed:
+            ours.append(sample(mixed.prepared(rounds, parents(tasks)), None))
     ratio = statistics.median(one.wall / base for one, base in zip(ours, plain, strict=True))
     mine = [one.wall for one in ours]
     return [

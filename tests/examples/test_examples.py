@@ -136,3 +136,13 @@ def run_failing(name: str, *arguments: str) -> str:
     )
     assert done.returncode == 2
     return done.stderr
+
+
+def test_failure_zoo():
+    out = run("failure_zoo.py")
+    assert re.search(
+        r"(\d+) faults; (\d+) of \2 tasks behind them not run \(TriggerFailed\); (\d+) of \3 innocent tasks succeeded",
+        out,
+    )
+    assert "SIGSEGV (signal 11)" in out
+    assert "timed out after 1 s" in out
