@@ -117,23 +117,24 @@ class Dict(Task[..., Any]):
 
 
 def is_constant(value: Any) -> bool:
-    """Say whether no task is anywhere in the value's lists, tuples, sets and dicts."""
+    """Say whether no task is anywhere in the value's lists, tuples, sets and dicts, however deep they are."""
     if isinstance(value, (Task, EdgeAnnotation)):
         return False
-    if isinstance(value, (list, tuple, set)):
-        return _all_constant(value)
-    if isinstance(value, dict):
-        return _all_constant(value.values())
+    if not isinstance(value, _COLLECTIONS):
+        return True
+    # A stack of its own, for data may be nested deeper than the interpreter likes to recurse.
+    left = [value]
+    while left:
+        collection = left.pop()
+        values = collection.values() if isinstance(collection, dict) else collection
+        # One pass over the types settles it for a million numbers in milliseconds.
+        kinds = set(map(type, values))
+        if any(issubclass(kind, (Task, EdgeAnnotation)) for kind in kinds):
+            return False
+        nested = tuple(kind for kind in kinds if issubclass(kind, _COLLECTIONS))
+        if nested:
+            left.extend(each for each in values if isinstance(each, nested))
     return True
-
-
-def _all_constant(values: Iterable[Any]) -> bool:
-    # One pass over the types settles it for a million numbers in milliseconds.
-    kinds = set(map(type, values))
-    if any(issubclass(kind, (Task, EdgeAnnotation)) for kind in kinds):
-        return False
-    nested = tuple(kind for kind in kinds if issubclass(kind, _COLLECTIONS))
-    return not nested or all(is_constant(value) for value in values if isinstance(value, nested))
 
 
 def as_task(value: Any, flow: Any = None) -> Any:

@@ -4,7 +4,7 @@ import pytest
 
 from mpflow.authoring.decorators import as_task, task, unmapped
 from mpflow.authoring.graph import Graph
-from mpflow.authoring.literals import Constant, Dict, List, Set, Tuple
+from mpflow.authoring.literals import Constant, Dict, List, Set, Tuple, is_constant
 from mpflow.authoring.task import Task
 
 
@@ -94,3 +94,10 @@ def test_constants_passed_as_tasks():
     assert g.constants[t] == {"x": 9}
     assert g.tasks == {t, alone}
     assert isinstance(alone, Task)
+
+
+def test_data_nested_deeper_than_the_interpreter_recurses_is_a_constant():
+    deep: list = []
+    for _ in range(100_000):
+        deep = [deep]
+    assert is_constant(deep)
