@@ -40,6 +40,12 @@ def death_state(name: str, order: Order, death: Death, memory_limit: int | None)
         return Crashed(f"MemoryLimitExceeded: {text}", MemoryLimitExceeded(text, rss=death.rss, limit=memory_limit))
     if death.why == far.BY_REQUEST:
         return Cancelled(f"task {name!r} was stopped: {order.why or 'it was asked for'}")
+    if death.why == far.FOR_RUBBISH:
+        text = (
+            f"task {name!r}: its worker was stopped, because something wrote to the descriptors it reports by ({which}); "
+            "write only to files that the task has opened itself"
+        )
+        return Crashed(f"WorkerCrashed: {text}", WorkerCrashed(text, rss=death.rss))
     return crashed(f"task {name!r}: its worker died in {which}", death)
 
 

@@ -586,7 +586,8 @@ class Pool:
             self._recall(link, link.cell[BEGUN])
         if link.cell[BEGUN] <= link.cell[REPORTED] or not link.queue:
             link.retiring = True
-            self._tell((far.KILL, link.number, 0, far.BY_REQUEST))
+            # What is in its queue still has run, and its report was lost in the rubbish.
+            self._tell((far.KILL, link.number, 0, far.FOR_RUBBISH))
 
     def _rebalance(self) -> None:
         idle = [link for link in self._links.values() if not link.queue and self._open_to_work(link)]

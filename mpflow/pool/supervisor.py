@@ -46,6 +46,8 @@ UNABLE: Final = 22
 BY_TIME: Final = "timeout"
 BY_MEMORY: Final = "memory"
 BY_REQUEST: Final = "killed"
+FOR_RUBBISH: Final = "rubbish"
+"""What came from the worker was not all its own words, so its reports cannot be trusted any more."""
 
 DATAGRAM: Final = 1 << 16
 _SAMPLE_S: Final = 0.25
