@@ -14,6 +14,8 @@ __all__ = [
     "PayloadError",
     "RemoteError",
     "RemoteTraceback",
+    "RunInUse",
+    "StoreError",
     "TaskTimeoutError",
     "WorkerCrashed",
     "WorkersUnavailable",
@@ -34,6 +36,18 @@ class FlowError(MpflowError, ValueError):
 
 class PayloadError(MpflowError, TypeError):
     """Something that must travel between processes cannot be pickled or unpickled."""
+
+
+class StoreError(MpflowError, OSError):
+    """The run store cannot be used; the text names its file and says what to do."""
+
+
+class RunInUse(StoreError):
+    """Another process, `pid` where that is known, works on the run just now."""
+
+    def __init__(self, message: str = "", *, pid: int | None = None) -> None:
+        super().__init__(message)
+        self.pid = pid
 
 
 class WorkersUnavailable(MpflowError, RuntimeError):
