@@ -39,7 +39,7 @@ def attempt(
 ) -> State:
     """Run one job in this thread and return its state, context snapshot included."""
     values = attempt_context(
-        base, name=body.name, slug=body.slug, tags=body.tags, index=job.index, run_count=job.run_count, extra=job.extra
+        base, name=body.name, slug=job.slug, tags=body.tags, index=job.index, run_count=job.run_count, extra=job.extra
     )
     snapshot = dict(values)
     began = time.monotonic()

@@ -31,11 +31,10 @@ class CtrlC(KeyboardInterrupt):  # no error, but somebody's wish
 
 
 class Body(NamedTuple):
-    """What is the same for all attempts of one node."""
+    """What is the same for all attempts of one node, and for all copies of a task that differ in nothing but their slug."""
 
     run: Callable[..., object]
     name: str
-    slug: str
     constants: Mapping[str, object]
     """Arguments known when the flow was built."""
     tags: tuple[str, ...] = ()
@@ -63,6 +62,8 @@ class Job(NamedTuple):
     index: int  # type: ignore[assignment]  # the word of the language, and nobody looks for a job's elements
     """Map index; -1 where the node is not mapped."""
     run_count: int
+    slug: str
+    """The name of its task that no other task of the flow has."""
     inputs: Sequence[Input] = ()
     extra: Mapping[str, object] | None = None
     """Context keys of this attempt alone."""

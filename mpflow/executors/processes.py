@@ -153,11 +153,12 @@ class ProcessExecutor:
     def submit(self, jobs: Sequence[Job]) -> None:
         """Send jobs to the workers; one that cannot be pickled is reported as failed."""
         orders: list[Order] = []
-        prepared = self._prepared
+        prepared, bodies = self._prepared, self._bodies
         for job in jobs:
-            ready = prepared.get(job.node)
+            body = bodies[job.node]
+            ready = prepared.get(id(body))
             if ready is None:
-                ready = prepared[job.node] = self._prepare(job.node)
+                ready = prepared[id(body)] = self._prepare(body)
             if ready.error is not None:
                 self._refuse(job, ready.error)
                 continue
@@ -173,7 +174,14 @@ class ProcessExecutor:
                     self._refuse(job, error)
                     continue
             order = Order(
-                (job.attempt << _ATTEMPT_SHIFT) | job.unit, ready.work, job.index, job.run_count, inputs, extra, size
+                (job.attempt << _ATTEMPT_SHIFT) | job.unit,
+                ready.work,
+                job.slug,
+                job.index,
+                job.run_count,
+                inputs,
+                extra,
+                size,
             )
             order.apart = apart
             orders.append(order)
@@ -183,7 +191,7 @@ class ProcessExecutor:
         refused = PayloadError(f"{error} (attempt {job.run_count})")
         refused.__cause__ = error.__cause__
         state = Failed(f"PayloadError: {refused}", refused)
-        state.context = self._context_of(job.node, job.index, job.run_count, None)
+        state.context = self._context_of(self._bodies[job.node], job.slug, job.index, job.run_count, None)
         self._failed.append((job.unit, job.attempt, state))
 
     def _name(self, job: Job) -> str:
@@ -218,8 +226,7 @@ class ProcessExecutor:
     def _beside(self, data: bytes) -> bytes:
         return data if len(data) < LARGE else self._at_work().depot.store(data)
 
-    def _prepare(self, node: int) -> _Prepared:
-        body = self._bodies[node]
+    def _prepare(self, body: Body) -> _Prepared:
         ready = _Prepared()
         pool = self._at_work()
         try:
@@ -229,11 +236,12 @@ class ProcessExecutor:
                 constants = self._beside(self._encode_constants(body))
                 ready.size = len(constants)
             tags = tuple(str(tag) for tag in body.tags)
-            spec = (known, constants, _plain(body.name), _plain(body.slug), tags, body.log_stdout)
+            spec = (known, constants, _plain(body.name), tags, body.log_stdout)
             limit = 0 if body.timeout is None else max(1, int(body.timeout * 1e9))
-            if body.mapped:
+            if once := body.mapped or constants is None:
                 ready.size = 0
-            ready.work = Work(body=known, spec=pool.teach(spec) if body.mapped else spec, limit_ns=limit, note=node)
+            # Constants belong to one node, which as a rule is one job.
+            ready.work = Work(body=known, spec=pool.teach(spec) if once else spec, limit_ns=limit, note=body)
         except PayloadError as error:
             ready.error = error
         return ready
@@ -297,8 +305,7 @@ class ProcessExecutor:
 
     def _outcome(self, order: Order, record: tuple[Any, ...] | Death) -> object:
         """The outcome of an attempt that did not end in a plain value."""
-        node = cast(int, order.work.note)
-        body = self._bodies[node]
+        body = cast(Body, order.work.note)
         name = body.name if order.index < 0 else f"{body.name}[{order.index}]"
         if isinstance(record, Death):
             state = outcomes.death_state(name, order, record, self.memory_limit)
@@ -320,19 +327,19 @@ class ProcessExecutor:
             state = outcomes.unopened(name, kind, text, trace, order.run_count)
         else:
             state = outcomes.rebuilt(name, record)
-        state.context = self._context_of(node, order.index, order.run_count, order.extra)
+        state.context = self._context_of(body, order.slug, order.index, order.run_count, order.extra)
         return state
 
     def _context_of(
-        self, node: int, index: int, run_count: int, extra: bytes | None
+        self, body: Body, slug: str, index: int, run_count: int, extra: bytes | None
     ) -> Callable[[], dict[str, object]]:
-        body, base = self._bodies[node], self._base
+        base = self._base
 
         def rebuild() -> dict[str, object]:
             return attempt_context(
                 base,
                 name=body.name,
-                slug=body.slug,
+                slug=slug,
                 tags=body.tags,
                 index=index,
                 run_count=run_count,

@@ -32,7 +32,7 @@ class Work:
         self.body = body
         """What the callable was taught as."""
         self.spec = spec
-        """What is sent about it: (body, constants, name, slug, tags, log_stdout), or what that was taught as."""
+        """What is sent about it: (body, constants, name, tags, log_stdout), or what that was taught as."""
         self.limit_ns = limit_ns
         self.apart = isinstance(spec, tuple) and isinstance(spec[1], Parcel)
         self.note = note
@@ -42,12 +42,13 @@ class Work:
 class Order:
     """One job on its way: what is sent, and where it has got to."""
 
-    __slots__ = ("apart", "cost", "extra", "index", "inputs", "job", "run_count", "seq", "size", "why", "work")
+    __slots__ = ("apart", "cost", "extra", "index", "inputs", "job", "run_count", "seq", "size", "slug", "why", "work")
 
     def __init__(  # noqa: PLR0917 - made for each job, and keywords cost as much as the rest
         self,
         job: int,
         work: Work,
+        slug: str,
         index: int,
         run_count: int,
         inputs: tuple[tuple[str, bytes | list[bytes]], ...],
@@ -56,6 +57,7 @@ class Order:
     ) -> None:
         self.job = job
         self.work = work
+        self.slug = slug
         self.index = index
         self.run_count = run_count
         self.inputs = inputs

@@ -458,7 +458,7 @@ class Pool:
                 inputs: object = order.inputs
                 if order.apart or work.apart:
                     spec, inputs = self.depot.wire(link, spec), self.depot.wire(link, inputs)
-                operations.append((job_op, seq, order.job, spec, order.index, order.run_count, inputs, order.extra))
+                operations.append((job_op, seq, order.job, spec, order.slug, order.index, order.run_count, inputs, order.extra))
             link.last_seq = seq
             if watches:
                 # Before the job: the watch must be set when it begins.

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from mpflow._context import context
 from mpflow.authoring.compile import Compiled
-from mpflow.authoring.task import Task
+from mpflow.authoring.task import Task, options_of
 from mpflow.engine.cache_validators import (
     CacheValidator,
     all_parameters,
@@ -94,14 +94,18 @@ class Reuse:
         given: Mapping[Unit, Cached],
         caches: Mapping[str, Iterable[object]] | None,
     ) -> None:
-        self._bodies = bodies
+        self._bodies, self._specs = bodies, specs
         self._given = dict(given)
         self._caches = caches
         self._terms: dict[int, _Terms] = {}
         revalidated = {unit.node for unit in given}
+        without: set[int] = set()
         for node, (spec, task) in enumerate(zip(specs, tasks, strict=True)):
-            if not spec.inline:
+            # Copies share their options: where one has nothing to reuse, none has.
+            if not spec.inline and (id(options_of(task)) not in without or node in revalidated):
                 terms = _terms_of(task, result, checkpointing)
+                if terms is None:
+                    without.add(id(options_of(task)))
                 if terms is not None or node in revalidated:
                     self._terms[node] = terms or _plain_terms(task)
         self._prints: dict[int, tuple[dict[str, str] | None, dict[str, Any] | None]] = {}
@@ -185,7 +189,7 @@ class Reuse:
         if self._caches is not None:
             yield from (state for state in self._caches.get(terms.key) or () if isinstance(state, Cached))
             return
-        slug = self._bodies[unit.node].slug
+        slug = self._specs[unit.node].slug
         kept = [entry for entry in _KEPT.get(terms.key, ()) if entry.index == unit.index or terms.compares_inputs]
         # The same task run comes first: tasks of one name may well differ in what they were fed.
         kept.sort(key=lambda entry: (entry.slug, entry.index) != (slug, unit.index))
@@ -264,7 +268,7 @@ class Reuse:
         for uid, unit in self._fresh.items():
             state = state_of(uid)
             if isinstance(state, Cached):
-                entry = _Kept(self._bodies[unit.node].slug, unit.index, state)
+                entry = _Kept(self._specs[unit.node].slug, unit.index, state)
                 key = self._terms[unit.node].key
                 _KEPT[key] = [old for old in _KEPT.get(key, ()) if _worth(old, entry, now)] + [entry]
         self._fresh.clear()

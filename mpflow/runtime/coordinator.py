@@ -161,7 +161,14 @@ class Coordinator:
             # Opening or indexing an upstream result runs the user's code.
             try:
                 job = Job(
-                    uid, number, node, index, info.run_count, inputs.of(node, index), hooks.extra_of(uid, node, info)
+                    uid,
+                    number,
+                    node,
+                    index,
+                    info.run_count,
+                    specs[node].slug,
+                    inputs.of(node, index),
+                    hooks.extra_of(uid, node, info),
                 )
             except Exception as error:  # noqa: BLE001 - see above
                 lost = Failed(

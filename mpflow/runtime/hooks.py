@@ -9,7 +9,7 @@ from typing import Any
 from mpflow._context import context
 from mpflow.authoring.task import Task
 from mpflow.engine.messages import AttemptInfo
-from mpflow.engine.plan import Unit
+from mpflow.engine.plan import TaskSpec, Unit
 from mpflow.engine.sealed import Sealed
 from mpflow.engine.state import State, Success
 from mpflow.executors.port import Body
@@ -26,6 +26,7 @@ class RunHooks:
         self,
         tasks: Sequence[Task[Any, Any]],
         bodies: Sequence[Body],
+        specs: Sequence[TaskSpec],
         base: Mapping[str, object],
         *,
         task_contexts: Mapping[Task[Any, Any], Mapping[str, object]],
@@ -33,7 +34,7 @@ class RunHooks:
         interrupts: Interrupts,
         reuse: Reuse | None = None,
     ) -> None:
-        self._tasks, self._bodies, self._base = tasks, bodies, base
+        self._tasks, self._bodies, self._specs, self._base = tasks, bodies, specs, base
         self._task_contexts = task_contexts
         self._run_handlers = run_handlers
         self._interrupts = interrupts
@@ -69,7 +70,7 @@ class RunHooks:
         return attempt_context(
             self._base,
             name=body.name,
-            slug=body.slug,
+            slug=self._specs[node].slug,
             tags=body.tags,
             index=index,
             run_count=info.run_count,

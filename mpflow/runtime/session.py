@@ -15,8 +15,9 @@ from mpflow.engine.messages import Begin, Event, Restored, SlotsChanged
 from mpflow.engine.plan import Plan, Unit
 from mpflow.engine.scheduler import Scheduler
 from mpflow.engine.state import Cached, Failed, Mapped, Pending, Running, State
-from mpflow.executors.port import Body, get_executor
+from mpflow.executors.port import get_executor
 from mpflow.results import Result
+from mpflow.runtime.bodies import bodies_of
 from mpflow.runtime.caching import reuse_of
 from mpflow.runtime.clock import SystemClock
 from mpflow.runtime.coordinator import Coordinator, Interrupted
@@ -83,21 +84,7 @@ def _drive(
     compiled: Compiled, options: RunOptions, base: dict[str, object], clock: SystemClock, result: Result | None
 ) -> State:
     plan = compiled.plan
-    bodies = tuple(
-        Body(
-            run=run,
-            name=spec.name,
-            slug=spec.slug,
-            constants=constants,
-            tags=tags,
-            timeout=spec.timeout,
-            log_stdout=task.log_stdout,
-            mapped=spec.mapped,
-        )
-        for spec, task, run, constants, tags in zip(
-            plan.specs, compiled.tasks, compiled.runs, compiled.constants, compiled.tags, strict=True
-        )
-    )
+    bodies = bodies_of(compiled)
     start_nodes = _start_nodes(compiled, options)
     if isinstance(start_nodes, Failed):
         start_nodes.result = {task: options.task_states.get(task, Pending()) for task in compiled.tasks}
@@ -112,6 +99,7 @@ def _drive(
     hooks = RunHooks(
         compiled.tasks,
         bodies,
+        plan.specs,
         base,
         task_contexts=options.task_contexts,
         run_handlers=options.task_runner_state_handlers,

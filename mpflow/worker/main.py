@@ -287,10 +287,10 @@ class Worker:
 
     def _attempt(self, operation: tuple[Any, ...], begun: int) -> tuple[object, ...]:
         """Open a job, let its body run, and put its outcome into a record."""
-        _, seq, job, spec, index, run_count, inputs, extra = operation
+        _, seq, job, spec, slug, index, run_count, inputs, extra = operation
         echo = (seq, job, self._run, index, run_count)
         try:
-            body, constants, name, slug, tags, log_stdout = self._taught[spec] if type(spec) is int else spec
+            body, constants, name, tags, log_stdout = self._taught[spec] if type(spec) is int else spec
             self._body = body
             run = self._opened.get(body)
             if run is None:

@@ -56,7 +56,7 @@ run before, and the constant part of its context."""
 GIVE_BACK: Final = 4
 """(GIVE_BACK, keys, keys): segments that nobody needs any more, to be filled again, and to be forgotten."""
 JOB: Final = 3
-"""(JOB, seq, job, spec, index, run_count, inputs, extra); spec is (body id, constants, name, slug, tags, log_stdout) or the id of
+"""(JOB, seq, job, spec, slug, index, run_count, inputs, extra); spec is (body id, constants, name, tags, log_stdout) or the id of
 one that was taught; inputs are (key, value or values); a value is a pickle, or a tuple that says where in a segment it lies; extra is a pickle or None."""
 
 # Reports that come up; the first element of each record.

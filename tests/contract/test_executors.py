@@ -31,7 +31,7 @@ def executor(request: pytest.FixtureRequest) -> Iterator[Executor]:
 
 
 def body(run: Callable[..., object], name: str = "it", **options: object) -> Body:
-    return Body(run=run, name=name, slug=f"{name}-1", constants={}, **options)  # type: ignore[arg-type]
+    return Body(run=run, name=name, constants={}, **options)  # type: ignore[arg-type]
 
 
 def run_all(
@@ -79,22 +79,22 @@ def test_inputs_of_every_kind(executor: Executor) -> None:
 
     sealed = pickle.dumps(20)
     jobs = [
-        Job(0, 1, 0, -1, 1, [Input("x", LIVE, 1)]),
-        Job(1, 1, 0, -1, 1, [Input("x", SEALED, sealed), Input("y", LIVE, 5)]),
-        Job(2, 1, 1, -1, 1, [Input("values", MANY, [(LIVE, 1), (SEALED, sealed)])]),
+        Job(0, 1, 0, -1, 1, "it-1", [Input("x", LIVE, 1)]),
+        Job(1, 1, 0, -1, 1, "it-1", [Input("x", SEALED, sealed), Input("y", LIVE, 5)]),
+        Job(2, 1, 1, -1, 1, "it-1", [Input("values", MANY, [(LIVE, 1), (SEALED, sealed)])]),
     ]
     ended = run_all(executor, [body(add), body(lambda values: values)], jobs)
     assert [ended[unit].result for unit in range(3)] == [2, 25, [1, 20]]
 
 
 def test_constants(executor: Executor) -> None:
-    constant = Body(run=add, name="it", slug="it-1", constants={"y": 100})
-    ended = run_all(executor, [constant], [Job(0, 1, 0, -1, 1, [Input("x", LIVE, 1)])])
+    constant = Body(run=add, name="it", constants={"y": 100})
+    ended = run_all(executor, [constant], [Job(0, 1, 0, -1, 1, "it-1", [Input("x", LIVE, 1)])])
     assert ended[0].result == 101
 
 
 def test_how_attempts_end(executor: Executor) -> None:
-    jobs = [Job(node, 1, node, -1, 1, [Input("x", LIVE, 7)]) for node in range(3)]
+    jobs = [Job(node, 1, node, -1, 1, "it-1", [Input("x", LIVE, 7)]) for node in range(3)]
     ended = run_all(executor, [body(add), body(fail), body(skip)], jobs)
     assert [type(ended[unit]) for unit in range(3)] == [Success, Failed, Skipped]
     assert str(ended[1].result) == "no 7"
@@ -104,7 +104,7 @@ def test_how_attempts_end(executor: Executor) -> None:
 
 def test_the_context_of_an_attempt(executor: Executor) -> None:
     ended = run_all(
-        executor, [body(seen, name="look")], [Job(0, 2, 0, 4, 2, extra={"here": "extra"})], {"here": "base"}
+        executor, [body(seen, name="look")], [Job(0, 2, 0, 4, 2, "it-1", extra={"here": "extra"})], {"here": "base"}
     )
     assert ended[0].result == {
         "here": "extra",
@@ -118,7 +118,7 @@ def test_the_context_of_an_attempt(executor: Executor) -> None:
 def test_many_jobs_each_end_once(executor: Executor) -> None:
     count = 500
     ended = run_all(
-        executor, [body(add)], [Job(unit, 1, 0, unit, 1, [Input("x", LIVE, unit)]) for unit in range(count)]
+        executor, [body(add)], [Job(unit, 1, 0, unit, 1, "it-1", [Input("x", LIVE, unit)]) for unit in range(count)]
     )
     assert [ended[unit].result for unit in range(count)] == list(range(1, count + 1))
 
@@ -135,7 +135,7 @@ def test_wake_ends_a_wait(executor: Executor) -> None:
 
 
 def test_closing_twice_and_opening_again(executor: Executor) -> None:
-    jobs = [Job(0, 1, 0, -1, 1, [Input("x", LIVE, 1)])]
+    jobs = [Job(0, 1, 0, -1, 1, "it-1", [Input("x", LIVE, 1)])]
     run_all(executor, [body(add)], jobs)
     executor.close()
     assert run_all(executor, [body(add)], jobs)[0].result == 2
@@ -174,7 +174,7 @@ def test_an_executor_that_is_in_use_says_so_and_its_run_goes_on(kind: str) -> No
     thread.start()
     thread.join()
     assert "in use by another run" in str(refused[0])
-    executor.submit([Job(0, 1, 0, -1, 1, [Input("x", LIVE, 1)])])
+    executor.submit([Job(0, 1, 0, -1, 1, "it-1", [Input("x", LIVE, 1)])])
     ended: list[AttemptsEnded] = []
     while not ended:
         ended += [event for event in executor.wait(10) if isinstance(event, AttemptsEnded)]

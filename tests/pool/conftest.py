@@ -23,7 +23,7 @@ PATIENCE = 30.0
 def body(run: Callable[..., object], **options: Any) -> Body:
     name = getattr(run, "__name__", "body")
     options.setdefault("constants", {})
-    return Body(run, options.pop("name", name), f"{name}-1", **options)
+    return Body(run, options.pop("name", name), **options)
 
 
 class Crew:
@@ -48,7 +48,7 @@ class Crew:
         """Run jobs (by default one of each body); return their states, ordered by unit."""
         made = [each if isinstance(each, Body) else body(each) for each in bodies]
         if jobs is None:
-            jobs = [Job(number, 1, number, -1, 1) for number in range(len(made))]
+            jobs = [Job(number, 1, number, -1, 1, "it-1") for number in range(len(made))]
         self.outcomes = {}
         self.executor.open(made, context or {})
         try:
@@ -79,7 +79,7 @@ class Crew:
 
 def one(*values: object, node: int = 0, unit: int = 0, timeout: float | None = None) -> Job:
     """A job whose arguments are a, b, c, …"""
-    return Job(unit, 1, node, -1, 1, [Input("abcdef"[at], LIVE, value) for at, value in enumerate(values)])
+    return Job(unit, 1, node, -1, 1, "it-1", [Input("abcdef"[at], LIVE, value) for at, value in enumerate(values)])
 
 
 def gone(pid: int, within: float = 5.0) -> bool:

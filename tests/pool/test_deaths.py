@@ -392,7 +392,7 @@ def test_other_ways_to_start(crew: MakeCrew, method: str) -> None:
 def test_a_failure_has_its_context(crew: MakeCrew) -> None:
     states = crew().run(
         [body(leave, name="left", tags=("x",))],
-        [Job(0, 1, 0, 4, 3, [Input("a", LIVE, 1)], {"resume": True})],
+        [Job(0, 1, 0, 4, 3, "it-1", [Input("a", LIVE, 1)], {"resume": True})],
         {"flow_name": "f", "deep": {"a": [1]}},
     )
     context = states[0].context

@@ -186,8 +186,8 @@ def sleep():
     time.sleep(100)
 
 executor = ProcessExecutor(2)
-executor.open([Body(sleep, "sleep", "sleep-1", {})], {})
-executor.submit([Job(n, 1, 0, -1, 1) for n in range(2)])
+executor.open([Body(sleep, "sleep", {})], {})
+executor.submit([Job(n, 1, 0, -1, 1, "it-1") for n in range(2)])
 MORE
 while True:
     executor.wait(None)
@@ -228,8 +228,8 @@ def fine():
     return 1
 
 executor = ProcessExecutor(2)
-executor.open([Body(crash, "c", "c", {}), Body(fine, "f", "f", {})], {})
-executor.submit([Job(n, 1, int(n % 10 != 0), -1, 1) for n in range(300)])
+executor.open([Body(crash, "c", {}), Body(fine, "f", {})], {})
+executor.submit([Job(n, 1, int(n % 10 != 0), -1, 1, "it-1") for n in range(300)])
 done = {}
 while len(done) < 300:
     for event in executor.wait(10):
@@ -258,7 +258,7 @@ try:
 except OSError:
     pass
 try:
-    ProcessExecutor(2).open([Body(print, "f", "f", {})], {})
+    ProcessExecutor(2).open([Body(print, "f", {})], {})
 except (WorkersUnavailable, OSError) as error:
     print(error)
 """
@@ -276,8 +276,8 @@ def fine():
     print("into the void")
     return 1
 executor = ProcessExecutor(2)
-executor.open([Body(fine, "f", "f", {})], {})
-executor.submit([Job(n, 1, 0, -1, 1) for n in range(10)])
+executor.open([Body(fine, "f", {})], {})
+executor.submit([Job(n, 1, 0, -1, 1, "it-1") for n in range(10)])
 count = 0
 while count < 10:
     for event in executor.wait(10):
@@ -299,8 +299,8 @@ def test_a_reader_of_the_output_that_goes_away_harms_no_task() -> None:
         + """
 def speak(): print("x" * 10000)
 executor = ProcessExecutor(2)
-executor.open([Body(speak, "f", "f", {})], {})
-executor.submit([Job(n, 1, 0, -1, 1) for n in range(100)])
+executor.open([Body(speak, "f", {})], {})
+executor.submit([Job(n, 1, 0, -1, 1, "it-1") for n in range(100)])
 done = []
 while len(done) < 100:
     for event in executor.wait(10):

@@ -64,7 +64,7 @@ def run_on(crowd: Crew, *jobs: Job) -> None:
 
 
 def given(unit: int, node: int, *values: tuple[int, object]) -> Job:
-    return Job(unit, 1, node, -1, 1, [Input("abc"[n], kind, value) for n, (kind, value) in enumerate(values)])
+    return Job(unit, 1, node, -1, 1, "it-1", [Input("abc"[n], kind, value) for n, (kind, value) in enumerate(values)])
 
 
 def test_an_array_is_handed_on_without_being_opened_here(crew: MakeCrew) -> None:
@@ -148,7 +148,7 @@ def test_large_constants(crew: MakeCrew) -> None:
     crowd = crew()
     states = crowd.run(
         [body(total, constants={"a": np.ones(N)}), body(total, constants={"a": np.ones(N)}, mapped=True)],
-        [Job(n, 1, n % 2, n // 2 if n % 2 else -1, 1) for n in range(8)],
+        [Job(n, 1, n % 2, n // 2 if n % 2 else -1, 1, "it-1") for n in range(8)],
     )
     assert {state.result for state in states} == {1.0 * N}
 

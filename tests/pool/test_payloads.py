@@ -81,7 +81,7 @@ def test_results_that_will_not_pickle(crew: MakeCrew) -> None:
         lambda: RaisesOnPickle(KeyboardInterrupt()),
         RaisesOnLoad,
     ]
-    jobs = [Job(n, 1, n, -1, 1) for n in range(len(bodies))]
+    jobs = [Job(n, 1, n, -1, 1, "it-1") for n in range(len(bodies))]
     states = crew().run(
         [*map(body, bodies), body(add_one)], [*jobs, *(one(n, node=len(bodies), unit=n) for n in range(50, 90))]
     )
@@ -196,6 +196,7 @@ def test_kinds_of_input(crew: MakeCrew) -> None:
         0,
         -1,
         1,
+        "it-1",
         [
             Input("a", LIVE, 1),
             Input("b", SEALED, pickle.dumps(20)),
