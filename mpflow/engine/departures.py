@@ -7,7 +7,7 @@ really leave, and takes the Start commands that come of it.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from mpflow.engine.limits import Limits
 from mpflow.engine.messages import Start
@@ -72,6 +72,36 @@ class Departures:
             return self._units.node_of(uid), uid, uid + 1
         room = self._slots - self._out
         return self._ready.pop(room, self._limits.room) if room > 0 else None
+
+    def add_plain(self, nodes: Sequence[int]) -> None:
+        """Make plain nodes ready."""
+        phases = self._units.phases
+        for node in nodes:
+            phases[node] = READY
+        self._ready.push_plain(nodes)
+
+    def leave_plain(self) -> None:
+        """Start the first attempts of plain nodes, as many as are next and there is room for."""
+        room = self._slots - self._out
+        if room <= 0 or self._inline or not self._ready:
+            return
+        taken = self._ready.pop_plain(room, self._plan.plain, self._units.odd)
+        if not taken:
+            return
+        phases = self._units.phases
+        for node in taken:
+            phases[node] = RUNNING
+        self._out += len(taken)
+        starts = self._starts
+        if starts and starts[-1][0] == 1:
+            starts[-1] = (1, [*starts[-1][1], *taken])
+            return
+        together = range(taken[0], taken[0] + len(taken))
+        starts.append((1, together if taken[-1] == together[-1] and taken == list(together) else taken))
+
+    def plain_back(self, number: int) -> None:
+        """Note that so many attempts of plain nodes are over."""
+        self._out -= number
 
     def leave_together(self, start: int, stop: int) -> None:
         """Start the first attempts of units without needs of any kind."""

@@ -83,13 +83,26 @@ class Plan:
     """For each node the nodes linked to it, each once, in order."""
     depth: tuple[int, ...] = field(init=False, repr=False, compare=False)
     """For each node the number of links on the longest way to it from a root."""
+    fan_in: tuple[int, ...] = field(init=False, repr=False, compare=False)
+    """For each node how many nodes are linked to it, each counted once."""
+    plain: bytes = field(init=False, repr=False, compare=False)
+    """For each node 1 if nothing about it needs a second look: one unit, the usual trigger, no handlers, no resources."""
 
     def __post_init__(self) -> None:
         downstream: list[Sequence[int]] = [()] * len(self.specs)
         depth: list[int] = []
+        fan_in: list[int] = []
+        plain = bytearray(len(self.specs))
         for node, spec in enumerate(self.specs):
+            _, _, links, trigger, _, _, _, _, _, _, _, mapped, inline, handled, resources, _ = spec
+            plain[node] = trigger is all_successful and not (mapped or inline or handled or resources)
+            if not links:
+                depth.append(0)
+                fan_in.append(0)
+                continue
             deepest = -1
-            for link in spec.links:
+            upstreams = 0
+            for link in links:
                 upstream = link.upstream
                 if not 0 <= upstream < node:
                     raise ValueError(
@@ -100,10 +113,13 @@ class Plan:
                 readers = downstream[upstream]
                 if not readers:
                     downstream[upstream] = [node]
+                    upstreams += 1
                 elif readers[-1] != node:
                     assert isinstance(readers, list)  # only the shared empty tuple is none
                     readers.append(node)
+                    upstreams += 1
             depth.append(deepest + 1)
+            fan_in.append(upstreams)
         for node in (*self.reference, *self.terminal):
             if not 0 <= node < len(self.specs):
                 raise ValueError(
@@ -113,6 +129,8 @@ class Plan:
         put = object.__setattr__
         put(self, "downstream", tuple(tuple(readers) if readers else () for readers in downstream))
         put(self, "depth", tuple(depth))
+        put(self, "fan_in", tuple(fan_in))
+        put(self, "plain", bytes(plain))
         if not self.terminal:
             put(self, "terminal", tuple(node for node, readers in enumerate(downstream) if not readers))
         if not self.reference:

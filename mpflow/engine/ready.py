@@ -7,7 +7,7 @@ their own, one for each set of needs, so that those for which there is no room a
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from heapq import heappop, heappush
 
 from mpflow.engine.limits import Needs
@@ -19,17 +19,23 @@ __all__ = ["Ready"]
 class Ready:
     """Spans of unit ids, in the order in which they should start; `needs` tells which nodes take limited resources."""
 
-    __slots__ = ("_free", "_lane_of", "_lanes", "_nodes", "_ranks", "_spans")
+    __slots__ = ("_free", "_lane_of", "_lanes", "_nodes", "_ranks", "_sorted", "_spans")
 
     def __init__(self, plan: Plan, needs: Mapping[int, Needs]) -> None:
         depth, specs = plan.depth, plan.specs
-        order = sorted(range(len(specs)), key=lambda node: (-depth[node], -specs[node].priority, node))
+        # Twice, for a sort keeps the order of what is equal, and most plans have no priorities.
+        order: Sequence[int] = range(len(specs))
+        if any(spec.priority for spec in specs):
+            order = sorted(order, key=lambda node: -specs[node].priority)
+        order = sorted(order, key=depth.__getitem__, reverse=True)
         self._nodes = array("q", order)
         self._ranks = array("q", bytes(8 * len(order)))
         for rank, node in enumerate(order):
             self._ranks[node] = rank
         self._free: list[int] = []
         """A heap with the rank of each node without needs that has something ready."""
+        self._sorted = True
+        """Whether that heap happens to be in order, so that its first entries can be cut off in one piece."""
         self._lanes: dict[Needs, list[int]] = {lane: [] for lane in needs.values()}
         self._lane_of = {node: self._lanes[lane] for node, lane in needs.items()}
         self._spans: dict[int, list[tuple[int, int]]] = {}
@@ -54,6 +60,43 @@ class Ready:
                 return
             self._spans[node] = [(start, stop)]
         heappush(self._lane_of.get(node, self._free), self._ranks[node])
+        self._sorted = False
+
+    def push_plain(self, nodes: Iterable[int]) -> None:
+        """Add plain nodes, which are their own only units and take no resources."""
+        ranks, free = self._ranks, self._free
+        added = [ranks[node] for node in nodes]
+        if not free:
+            added.sort()
+            self._free += added
+            self._sorted = True
+            return
+        for rank in added:
+            heappush(free, rank)
+        self._sorted = False
+
+    def pop_plain(self, most: int, plain: bytes, odd: frozenset[int] | set[int]) -> list[int]:
+        """Remove at most so many nodes, while those that are next are plain ones, and not among the odd."""
+        free, nodes = self._free, self._nodes
+        taken: list[int] = []
+        if any(self._lanes.values()):
+            return taken
+        if self._sorted:
+            for rank in free[:most]:
+                node = nodes[rank]
+                if not plain[node] or (odd and node in odd):
+                    break
+                taken.append(node)
+            del free[: len(taken)]
+            return taken
+        while free and most:
+            node = nodes[free[0]]
+            if not plain[node] or (odd and node in odd):
+                break
+            heappop(free)
+            taken.append(node)
+            most -= 1
+        return taken
 
     def pop(self, most: int, room: Callable[[Needs], bool]) -> tuple[int, int, int] | None:
         """Remove at most so many neighbouring units of one node; return node, start and stop.

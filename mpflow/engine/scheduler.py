@@ -129,6 +129,11 @@ class Scheduler(Records):
         self._finished = False
         self._now = 0.0
 
+        self._doubts = bytearray(len(plan.specs))
+        """For each node 1 if something upstream of it was not a plain success."""
+        self._straight = start_nodes is None
+        """Whether no node has a past or is spared looking upstream, so that counting decides about plain ones."""
+
         self._fresh_nodes: list[int] = []
         self._fresh_children: dict[int, list[int]] = {}
         self._settled: list[int] = []
@@ -220,7 +225,22 @@ class Scheduler(Records):
         node = start = stop = 0
         spread: Spread | None = None
         simple = False
+        plain, back = self._plan.plain, 0
         for uid, attempt, outcome in zip(event.units, event.attempts, event.outcomes, strict=True):
+            if (
+                0 <= uid < nodes
+                and plain[uid]
+                and attempt == 1
+                and phases[uid] == running
+                and not (past and uid in past)
+                and (not isinstance(outcome, state_type) or type(outcome) is success_type)
+            ):
+                phases[uid] = succeeded
+                records[uid] = outcome
+                settled.append(uid)
+                fresh_nodes.append(uid)
+                back += 1
+                continue
             if not start <= uid < stop:
                 if 0 <= uid < nodes:
                     node, start, stop, spread, fresh = uid, uid, uid + 1, None, fresh_nodes
@@ -248,6 +268,7 @@ class Scheduler(Records):
                     spread.successful += 1
             else:
                 self._outcome(uid, node, outcome)
+        self._departures.plain_back(back)
 
     def _measured(self, event: Measured) -> None:
         node, width = event.node, event.width
@@ -276,6 +297,17 @@ class Scheduler(Records):
     def _begin(self) -> None:
         self._begun = True
         units, upstream, waits = self._units, self._upstream, self._waits
+        if self._given:
+            self._straight = False
+        if self._straight:
+            waits = self._waits = array("q", self._plan.fan_in)
+            plain = self._plan.plain
+            roots = [node for node, waiting in enumerate(waits) if not waiting]
+            self._departures.add_plain([node for node in roots if plain[node]])
+            for node in roots:
+                if not plain[node]:
+                    self._open(node)
+            return
         for node, spec in enumerate(self._plan.specs):
             if node in self._given:
                 self._restore(node)
@@ -522,11 +554,35 @@ class Scheduler(Records):
             children, self._fresh_children = self._fresh_children, {}
             for node, uids in children.items():
                 self._release_children(node, uids)
-            for node in nodes:
-                paired = self._upstream.paired(node) if node in self._units.spreads else ()
-                for reader in self._plan.downstream[node]:
-                    if reader not in paired:
-                        self._count_down(reader)
+            self._release_nodes(nodes)
+
+    def _release_nodes(self, nodes: Sequence[int]) -> None:
+        """Count down for what waited for nodes, which are all through; plain readers whose upstreams all succeeded need no gate."""
+        downstream, phases, records = self._plan.downstream, self._units.phases, self._units.records
+        spreads, waits, doubts = self._units.spreads, self._waits, self._doubts
+        plain, straight, succeeded, waiting = self._plan.plain, self._straight, SUCCEEDED, WAITING
+        clear: list[int] = []
+        for node in nodes:
+            readers = downstream[node]
+            if not readers:
+                continue
+            mapped = node in spreads
+            doubtful = mapped or phases[node] != succeeded
+            paired = self._upstream.paired(node) if mapped else ()
+            for reader in readers:
+                if doubtful:
+                    doubts[reader] = 1
+                    if reader in paired:
+                        continue
+                left = waits[reader] = waits[reader] - 1
+                if left or phases[reader] != waiting:
+                    continue
+                if straight and plain[reader] and not doubts[reader] and records[reader] is None:
+                    clear.append(reader)
+                else:
+                    self._open(reader)
+        if clear:
+            self._departures.add_plain(clear)
 
     def _count_down(self, node: int) -> None:
         """Take one upstream node off those that a node waits for."""
@@ -573,6 +629,8 @@ class Scheduler(Records):
     def _fill(self) -> None:
         """Start what there is room for, and go on while that settles anything."""
         self._release()
+        if self._halted is None:
+            self._departures.leave_plain()
         while self._halted is None and (span := self._departures.next()) is not None:
             self._launch(*span)
             if self._fresh_nodes or self._fresh_children:

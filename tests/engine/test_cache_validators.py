@@ -61,7 +61,7 @@ def test_never_is_never(expiry):
     assert never_use(Cached(cached_result_expiration=expiry), {}, {}) is False
 
 
-@pytest.mark.parametrize("validator", USING, ids=repr)
+@pytest.mark.parametrize("validator", USING, ids=lambda validator: validator.__name__)
 @pytest.mark.parametrize("values", [{}, {"x": 1}])
 def test_the_expiry_comes_first(validator, values):
     for expiry, good in ((None, True), (FUTURE, True), (PAST, False), (PAST.replace(tzinfo=None), False)):
@@ -69,7 +69,7 @@ def test_the_expiry_comes_first(validator, values):
         assert validator(state, values, values) is good
 
 
-@pytest.mark.parametrize("validator", USING, ids=repr)
+@pytest.mark.parametrize("validator", USING, ids=lambda validator: validator.__name__)
 def test_nothing_then_and_nothing_now_agree(validator):
     assert validator(Cached(), None, None) is True
 
