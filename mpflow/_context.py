@@ -18,6 +18,13 @@ __all__ = ["Context", "context", "date_keys"]
 _values: ContextVar[dict[str, Any]] = ContextVar("mpflow.context", default={})  # noqa: B039 - see above
 
 
+def replace_values(values: dict[str, Any]) -> dict[str, Any]:
+    """Make the context exactly `values` and return what it was, to be put back by another call: `scope` for the hot path."""
+    outer = _values.get()
+    _values.set(values)
+    return outer
+
+
 class _Scope:
     """Makes the context exactly `values` for a `with` block."""
 

@@ -25,6 +25,7 @@ __all__ = ["Compiled", "compile_flow"]
 AnyTask = Task[Any, Any]
 
 _NONE: Mapping[str, object] = {}
+_new = tuple.__new__
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,7 @@ def compile_flow(graph: Graph, parameters: Mapping[str, object]) -> Compiled:
     tasks = graph.sorted_tasks()
     nodes = {task: node for node, task in enumerate(tasks)}
     to, from_ = graph.joins()
-    common: dict[int, TaskSpec] = {}
+    common: dict[int, tuple[Any, ...]] = {}
     slugs = graph.slugs
     specs = [_spec(task, slugs[task], to.get(task, ()), nodes, common) for task in tasks]
     judged = graph.reference_tasks()
@@ -65,10 +66,10 @@ def compile_flow(graph: Graph, parameters: Mapping[str, object]) -> Compiled:
     return Compiled(
         plan=plan,
         tasks=tasks,
-        runs=tuple(_run(task, parameters) for task in tasks),
-        constants=tuple(bound.get(task, _NONE) for task in tasks),
-        tags=tuple(tuple(sorted(tags)) if (tags := tags_of(task)) else () for task in tasks),
-        shows_skips=frozenset(node for node, task in enumerate(tasks) if task.shown_skips),
+        runs=tuple([options_of(task).run or _run(task, parameters) for task in tasks]),
+        constants=tuple([bound.get(task, _NONE) for task in tasks] if bound else [_NONE] * len(tasks)),
+        tags=tuple([tuple(sorted(tags)) if (tags := tags_of(task)) else () for task in tasks]),
+        shows_skips=frozenset([node for node, task in enumerate(tasks) if task.shown_skips]),
     )
 
 
@@ -88,22 +89,23 @@ def _check_parameters(graph: Graph, parameters: Mapping[str, object]) -> None:
 
 
 def _spec(
-    task: AnyTask, slug: str, edges: Sequence[Edge], nodes: Mapping[AnyTask, int], common: dict[int, TaskSpec]
+    task: AnyTask, slug: str, edges: Sequence[Edge], nodes: Mapping[AnyTask, int], common: dict[int, tuple[Any, ...]]
 ) -> TaskSpec:
     options = options_of(task)
     like = common.get(id(options))
     if like is None:
-        like = common[id(options)] = _likeness(options, inline=isinstance(task, (Parameter, Constant)))
-    # By position: _replace would take five times as long.
+        # Without the slug and the links, which copies do not share.
+        like = common[id(options)] = _likeness(options, inline=isinstance(task, (Parameter, Constant)))[3:]
+    # By position, and past the generated constructor: _replace would take ten times as long.
     if not edges:
-        return TaskSpec(like.name, slug, *like[2:])
+        return _new(TaskSpec, (options.name, slug, (), *like))
     links = []
     mapped = False
     for edge in edges:
         upstream, _, key, edge_mapped, flattened = edge
         mapped = mapped or edge_mapped
-        links.append(Link(nodes[upstream], key, edge_mapped, flattened, edge))
-    spec = TaskSpec(like.name, slug, tuple(links), *like[3:])
+        links.append(_new(Link, (nodes[upstream], key, edge_mapped, flattened, edge)))
+    spec = _new(TaskSpec, (options.name, slug, tuple(links), *like))
     return spec._replace(mapped=True) if mapped else spec
 
 

@@ -21,7 +21,10 @@ def topological(nodes: Iterable[T], upstream: Callable[[T], Iterable[T]]) -> lis
         if waiting[node]:
             continue
         # Flows are built upstream first, so most nodes find everything placed and need no stack.
-        if all(waiting.get(up, 2) == 2 for up in upstream(node)):
+        for up in upstream(node):
+            if waiting.get(up, 2) != 2:
+                break
+        else:
             waiting[node] = 2
             order.append(node)
             continue

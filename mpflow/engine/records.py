@@ -36,6 +36,11 @@ class Records:
         """Return a Mapped state that shows the children as they will be at the first look; the old one may have been looked at."""
         return record.replace(map_states=lambda: [self.state(uid) for uid in self.children(node)], result=None)
 
+    @property
+    def any_past(self) -> bool:
+        """Whether any unit has something to know from before the attempt that is its current or next one."""
+        return bool(self._units.past)
+
     def unit(self, uid: int) -> Unit:
         """Return node and index of a unit."""
         return self._units.unit(uid)

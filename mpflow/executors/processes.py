@@ -24,7 +24,7 @@ from mpflow.executors.port import MANY, SEALED, Body, Job, checked_workers
 from mpflow.pool.link import Order, Work
 from mpflow.pool.pool import Death, Pool
 from mpflow.worker import codec, protocol
-from mpflow.worker.attempt_context import attempt_context
+from mpflow.worker.attempt_context import ATTEMPT_KEYS, attempt_context
 from mpflow.worker.shelf import LARGE
 
 _ATTEMPT_SHIFT: Final = 40
@@ -436,6 +436,8 @@ def _split(base: Mapping[str, object], encode: codec.Encoder) -> tuple[bytes, by
     copied: dict[str, object] = {}
     fresh: dict[str, object] = {}
     for key, value in base.items():
+        if key in ATTEMPT_KEYS:
+            continue
         if type(value) in _CONSTANT_TYPES:
             shared[key] = value
         elif type(value) is dict and all(type(k) is str and type(v) in _CONSTANT_TYPES for k, v in value.items()):

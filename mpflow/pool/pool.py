@@ -458,7 +458,9 @@ class Pool:
                 inputs: object = order.inputs
                 if order.apart or work.apart:
                     spec, inputs = self.depot.wire(link, spec), self.depot.wire(link, inputs)
-                operations.append((job_op, seq, order.job, spec, order.slug, order.index, order.run_count, inputs, order.extra))
+                operations.append(
+                    (job_op, seq, order.job, spec, order.slug, order.index, order.run_count, inputs, order.extra)
+                )
             link.last_seq = seq
             if watches:
                 # Before the job: the watch must be set when it begins.
@@ -623,38 +625,55 @@ class Pool:
                 self._ready.append((order, Death(far.BY_REQUEST, None, None)))
 
     def _take(self, link: Link, records: list[tuple[Any, ...]]) -> None:
-        ready, costs = self._ready, self._costs
+        ready = self._ready
+        body = spent = number = 0
         for record in records:
-            kind = record[0]
-            if kind in _ENDINGS:
-                order = link.settle(record[1])
-                if order is None:
-                    continue
-                self._births.succeeded()
-                taken = record[7] + OVERHEAD_NS
-                if type(record[8]) is tuple:
-                    record = self.depot.unwire(link, record)  # noqa: PLW2901 - its parcel in place of the wire
+            if record[0] not in _ENDINGS:
+                self._told(link, record)
+                continue
+            order = link.settle(record[1])
+            if order is None:
+                continue
+            if type(record[8]) is tuple:
+                record = self.depot.unwire(link, record)  # noqa: PLW2901 - its parcel in place of the wire
+            if order.work.body != body:
+                if number:
+                    self._measured(body, spent, number)
+                    spent = number = 0
                 body = order.work.body
-                before = costs.get(body, 0)
-                costs[body] = (before * 3 + taken) >> 2 if before else taken
-                self._mean_ns = (self._mean_ns * 7 + taken) >> 3
-                ready.append((order, record))
-            elif kind == protocol.DROPPED:
-                self._requeue(link.hand_back(record[1]))
-                if record[1][-1] >= link.last_seq and not link.condemned:
-                    link.allow()
-            elif kind == protocol.UP:
-                link.was_up = True
-                link.pid = record[1]
-            elif kind == protocol.RETIRING:
-                link.retiring = True
-            elif kind == protocol.LINGERING:
-                self.depot.taint(record[1])
-            elif kind == protocol.LOG:
-                if self._on_log is not None:
-                    self._on_log(record[1])
-            elif kind == protocol.BROKEN:
-                raise WorkersUnavailable(f"the {record[1]} failed in a worker: {record[2]}\n\n{record[3]}")
+            spent += record[7]
+            number += 1
+            ready.append((order, record))
+        if number:
+            self._measured(body, spent, number)
+
+    def _told(self, link: Link, record: tuple[Any, ...]) -> None:
+        """Take note of what a worker says of itself rather than of a job."""
+        kind = record[0]
+        if kind == protocol.DROPPED:
+            self._requeue(link.hand_back(record[1]))
+            if record[1][-1] >= link.last_seq and not link.condemned:
+                link.allow()
+        elif kind == protocol.UP:
+            link.was_up = True
+            link.pid = record[1]
+        elif kind == protocol.RETIRING:
+            link.retiring = True
+        elif kind == protocol.LINGERING:
+            self.depot.taint(record[1])
+        elif kind == protocol.LOG:
+            if self._on_log is not None:
+                self._on_log(record[1])
+        elif kind == protocol.BROKEN:
+            raise WorkersUnavailable(f"the {record[1]} failed in a worker: {record[2]}\n\n{record[3]}")
+
+    def _measured(self, body: int, spent: int, number: int) -> None:
+        """Learn from so many jobs of one body, which took so many ns together."""
+        self._births.succeeded()
+        taken = spent // number + OVERHEAD_NS
+        before = self._costs.get(body, 0)
+        self._costs[body] = (before * 3 + taken * number) // (3 + number) if before else taken
+        self._mean_ns = (self._mean_ns * 7 + taken * number) // (7 + number)
 
     def _bury(self, link: Link, death: Death) -> None:
         """Read a dead worker's last reports, charge what it ran, and give the rest to others."""

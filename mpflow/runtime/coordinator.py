@@ -37,6 +37,9 @@ GRACE = 2.0
 """Seconds that running tasks have after the first Ctrl-C."""
 
 
+_new = tuple.__new__
+
+
 class Interrupted(Exception):  # an outcome, caught by the session alone
     """The run was stopped by Ctrl-C; `state` is the flow's state so far."""
 
@@ -155,7 +158,15 @@ class Coordinator:
     def _start(self, command: Start, jobs: list[Job], news: list[Event]) -> None:
         scheduler, inputs, hooks, specs = self._scheduler, self._inputs, self._hooks, self._plan.specs
         number = command.attempt
+        # Where nothing has a past and no context of its own, a plain node's first attempt is the same as any other's.
+        plain = self._plan.plain if number == 1 and hooks.uniform and not scheduler.any_past else b""
+        nodes = len(plain)
         for uid in command.units:
+            if uid < nodes and plain[uid]:
+                spec = specs[uid]
+                if not spec.links:
+                    jobs.append(_new(Job, (uid, 1, uid, -1, 1, spec.slug, (), None)))
+                    continue
             node, index = scheduler.unit(uid)
             info = scheduler.attempt(uid)
             # Opening or indexing an upstream result runs the user's code.

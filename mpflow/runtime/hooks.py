@@ -46,6 +46,11 @@ class RunHooks:
         """Take the two questions that only the scheduler can answer."""
         self._unit, self._attempt = unit, attempt
 
+    @property
+    def uniform(self) -> bool:
+        """Whether `extra_of` has nothing to say about any first attempt."""
+        return not self._task_contexts and self._reuse is None
+
     def extra_of(self, uid: int, node: int, info: AttemptInfo) -> Mapping[str, object] | None:
         """The context keys that this attempt has and most have not."""
         given = self._task_contexts.get(self._tasks[node]) if self._task_contexts else None

@@ -18,6 +18,8 @@ from mpflow.engine.state import Failed, Skipped, State
 from mpflow.executors.port import LIVE, MANY, SEALED, Input, live
 from mpflow.worker.perform import describe
 
+_new = tuple.__new__
+
 
 class Inputs:
     """Gathers the arguments of each attempt from the records of what lies upstream."""
@@ -26,21 +28,30 @@ class Inputs:
         self._plan = plan
         self._shows_skips = shows_skips
         self._scheduler = scheduler
-        self._keyed = tuple(tuple(link for link in spec.links if link.key is not None) for spec in plan.specs)
+        self._specs = plan.specs
         self._elements: dict[Link, Sequence[Any]] = {}
         """Per link: the opened sequence whose elements or whole are the inputs."""
 
     def of(self, node: int, index: int) -> Sequence[Input]:
         """Return the inputs of one unit; raises what opening or indexing a user's object raises."""
-        links = self._keyed[node]
+        links = self._specs[node].links
         if not links:
             return ()
-        inputs = [Input(cast(str, link.key), *self._value(link, index)) for link in links]
-        return (
-            [self._shown(link, index, given) for link, given in zip(links, inputs, strict=True)]
-            if node in self._shows_skips
-            else inputs
-        )
+        record_of = self._scheduler.record
+        inputs: list[Input] = []
+        for link in links:
+            upstream, key, mapped, flattened, _ = link
+            if key is None:
+                continue
+            record = record_of(upstream)
+            if type(record) is bytes and not (mapped or flattened):
+                # Most of all that is ever passed on.
+                inputs.append(_new(Input, (key, SEALED, record)))
+                continue
+            kind, value = self._value(link, index)
+            given = Input(key, kind, value)
+            inputs.append(self._shown(link, index, given) if node in self._shows_skips else given)
+        return inputs
 
     def _shown(self, link: Link, index: int, given: Input) -> Input:
         """Give a skipped upstream as the state it is in, to tell it from a result of None."""

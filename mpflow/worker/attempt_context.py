@@ -8,6 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+ATTEMPT_KEYS = frozenset(
+    (
+        "task_name",
+        "task_full_name",
+        "task_slug",
+        "task_id",
+        "task_run_id",
+        "task_tags",
+        "task_run_count",
+        "map_index",
+    )
+)
+"""The keys that every attempt sets, whatever the run's constant part says of them."""
+
 
 def run_id_of(flow_run_id: object, slug: str, index: int) -> str:
     """Identify one task run: the same over its retries, different for every other task run."""

@@ -22,7 +22,7 @@ from mpflow.engine.signals import Signal
 from mpflow.engine.state import Success
 from mpflow.worker import protocol
 from mpflow.worker.attempt_context import attempt_context
-from mpflow.worker.codec import dump, refusal, trial
+from mpflow.worker.codec import PROTOCOL, dump, refusal, trial
 from mpflow.worker.failures import failure_of, tell
 from mpflow.worker.hygiene import Hygiene, move_high
 from mpflow.worker.logs import LogForwarder
@@ -32,6 +32,7 @@ from mpflow.worker.shelf import LARGE, Shelf
 
 # Bound at import: a body may patch or remove the standard modules afterwards.
 _loads = pickle.loads
+_dumps = pickle.dumps
 _marshal = marshal.dumps
 _read, _write, _exit, _getpid = os.read, os.write, os._exit, os.getpid
 _now = time.monotonic_ns
@@ -44,6 +45,11 @@ BRISK_NS: Final = 200_000
 """A wait shorter than this makes the next one begin with looking."""
 SCRUB_NS: Final = 5_000_000
 """How long a body that has been seen before may go without the thorough look at what it left behind."""
+
+
+_SIMPLE: Final = frozenset((type(None), bool, int, float, str))
+"""Types of results that nothing of the user's has a say in, and that cannot be in the way of the ring."""
+_SHORT: Final = 4096
 
 
 class Worker:
@@ -299,7 +305,7 @@ class Worker:
             for key, value in inputs:
                 values[key] = _loads(value) if type(value) is bytes else self._value(value)
             context = attempt_context(
-                self._base(),
+                self._shared if extra is None else self._base(),
                 name=name,
                 slug=slug,
                 tags=tags,
@@ -307,6 +313,12 @@ class Worker:
                 run_count=run_count,
                 extra=None if extra is None else _loads(extra),
             )
+            if extra is None:
+                # None of these keys is one of an attempt's, so they may come last, and nothing is copied twice.
+                for key, value in self._copied.items():
+                    context[key] = value.copy()
+                if self._fresh is not None:
+                    context.update(_loads(self._fresh))
         # Unpickling runs the user's code: imports, __setstate__, constructors.
         except BaseException as error:  # noqa: BLE001
             self._check_pid()
@@ -339,6 +351,9 @@ class Worker:
 
     def _encode(self, value: object) -> tuple[object, tuple[str, ...] | None]:
         """Pickle a result, prove that it loads, and put it beside the pipe if it is large."""
+        kind = type(value)
+        if kind in _SIMPLE and (kind is not str or len(cast(str, value)) < _SHORT):
+            return _dumps(value, PROTOCOL), None
         shelf = self._shelf
         data = dump(value, shelf.takes)
         buffers, shelf.buffers = shelf.buffers, []

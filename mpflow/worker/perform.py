@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from mpflow._context import context
+from mpflow._context import replace_values
 from mpflow.engine.signals import Signal
 from mpflow.engine.state import Failed, State, Success
 
@@ -27,18 +27,20 @@ def perform(
     A signal raised at any depth becomes its own state, any other exception a `Failed` that
     holds it as its result. Exceptions of the types in `through` are raised instead.
     """
-    with context.scope(values):
-        try:
-            return Success(_RETURNED, run(**inputs))
-        except Signal as signal:
-            if through and isinstance(signal, through):
-                raise
-            return signal.state
-        # The body is the user's code: whatever it raises, SystemExit included, is its outcome.
-        except BaseException as error:
-            if through and isinstance(error, through):
-                raise
-            return failure(error)
+    outer = replace_values(values)
+    try:
+        return Success(_RETURNED, run(**inputs))
+    except Signal as signal:
+        if through and isinstance(signal, through):
+            raise
+        return signal.state
+    # The body is the user's code: whatever it raises, SystemExit included, is its outcome.
+    except BaseException as error:
+        if through and isinstance(error, through):
+            raise
+        return failure(error)
+    finally:
+        replace_values(outer)
 
 
 def failure(error: BaseException) -> Failed:
