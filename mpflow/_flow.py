@@ -77,6 +77,9 @@ class Flow(Graph):
         flow_run_name: str | None = None,
         keep: str = "all",
         limits: Mapping[str, float] | None = None,
+        workers: int | None = None,
+        memory_limit: int | str | None = None,
+        fail_fast: bool | None = None,
         **parameter_values: object,
     ) -> State:
         """Run the flow and return its final state, whose `.result` maps every task to its state.
@@ -90,6 +93,11 @@ class Flow(Graph):
         With `wait_for_retries=False` the run leaves, as `Running`, when only waiting is left.
         `keep="references"` drops each result once its last reader has settled, except those of
         reference tasks. `limits` bounds what tasks with `resources` use at the same time.
+        `workers` says how many tasks run at a time, on processes where no executor is named, and
+        `memory_limit` what one worker process may occupy, in bytes or as in `"4GB"`. With
+        `fail_fast` the first failure is the last thing that happens: what runs is waited for,
+        nothing else starts, and the flow ends `Failed`. What is not given is looked up in the
+        environment (`MPFLOW_EXECUTOR`, `MPFLOW_WORKERS`, …) and in the files of `mpflow config`.
 
         Returns `Running` when only paused work is left. Raises ValueError for an unknown or
         missing parameter and for a flow that is not sound (a cycle, say), RuntimeError inside
@@ -118,6 +126,9 @@ class Flow(Graph):
             flow_run_name=flow_run_name,
             keep=keep,
             limits=limits,
+            workers=workers,
+            memory_limit=memory_limit,
+            fail_fast=fail_fast,
             keywords=parameter_values,
         )
         return run_graph(

@@ -73,6 +73,7 @@ from mpflow.errors import EngineBug
 __all__ = ["Scheduler"]
 
 _REMEMBERED = 12  # events told in an EngineBug
+_FAILED_FAST = "a task failed"
 _JUST_NOW = 1.0  # seconds; a start time that is "now" by default was read from a clock a little ahead of ours
 
 
@@ -146,6 +147,11 @@ class Scheduler(Records):
     def next_deadline(self) -> float | None:
         """When `handle` should be called at the latest, in seconds since the epoch; None if only news can change anything."""
         return self._alarms[0][0] if self._alarms and self._halted is None and not self._finished else None
+
+    @property
+    def failed_fast(self) -> bool:
+        """Whether a failure has stopped the run, as `fail_fast` asks."""
+        return self._halted is _FAILED_FAST
 
     @property
     def finished(self) -> bool:
@@ -544,7 +550,7 @@ class Scheduler(Records):
             self._units.spreads[node].tally(code)
             self._fresh_children.setdefault(node, []).append(uid)
         if code == FAILED and self._fail_fast and self._halted is None:
-            self._halted = "a task failed"
+            self._halted = _FAILED_FAST
 
     # Releasing what waited for units that have settled.
 

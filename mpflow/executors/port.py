@@ -123,10 +123,10 @@ _NAMED = {
 }
 
 
-def get_executor(executor: object, *, max_workers: int | None = None) -> Executor:
+def get_executor(executor: object, *, max_workers: int | None = None, memory_limit: int | None = None) -> Executor:
     """Return the executor that a name or an instance stands for.
 
-    `max_workers` applies to names only. Raises ValueError for an unknown name and TypeError for
+    `max_workers` applies to names only, `memory_limit` to "processes" alone. Raises ValueError for an unknown name and TypeError for
     an object without an executor's methods.
     """
     if isinstance(executor, str):
@@ -139,9 +139,12 @@ def get_executor(executor: object, *, max_workers: int | None = None) -> Executo
             )
         module, name = _NAMED[executor]
         make = getattr(importlib.import_module(module), name)
-        if max_workers is None or executor == "sync":
-            return cast(Executor, make())
-        return cast(Executor, make(max_workers=max_workers))
+        arguments: dict[str, object] = {}
+        if max_workers is not None and executor != "sync":
+            arguments["max_workers"] = max_workers
+        if memory_limit is not None and executor == "processes":
+            arguments["memory_limit"] = memory_limit
+        return cast(Executor, make(**arguments))
     if isinstance(executor, type) or not all(hasattr(executor, name) for name in _METHODS):
         what = (
             f"the class {executor.__name__}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import os
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,8 @@ from mpflow._context import context as ambient
 from mpflow.authoring.graph import Graph
 from mpflow.authoring.task import Task
 from mpflow.engine.state import State
+from mpflow.executors.port import checked_workers
+from mpflow.runtime.settings import setting
 
 KEEPS = ("all", "references")
 
@@ -37,6 +38,8 @@ class RunOptions:
     flow_run_name: str | None
     keep: str
     limits: Mapping[str, float]
+    memory_limit: int | None
+    fail_fast: bool
 
 
 def check_options(
@@ -54,6 +57,9 @@ def check_options(
     flow_run_name: str | None,
     keep: str,
     limits: Mapping[str, float] | None,
+    workers: int | None,
+    memory_limit: int | str | None,
+    fail_fast: bool | None,
     keywords: Mapping[str, object],
 ) -> RunOptions:
     """Check what `flow.run` was called with; raise ValueError or TypeError for what cannot be meant."""
@@ -81,12 +87,13 @@ def check_options(
                 f"task_contexts names {task!r}, which is not in flow {graph.name!r}; use the task that the call in the flow returned"
             )
         _mapping(values, f"task_contexts[{task!r}]")
+    executor = _executor(executor, workers=workers, memory_limit=memory_limit)
     if keep not in KEEPS:
         raise ValueError(f"keep is {keep!r}; it must be one of {', '.join(map(repr, KEEPS))}")
     return RunOptions(
         parameters=_parameters(graph, _mapping(parameters, "parameters"), keywords, _mapping(context, "context")),
-        executor=executor if executor is not None else os.environ.get("MPFLOW_EXECUTOR", "sync"),
-        max_workers=_workers(os.environ.get("MPFLOW_WORKERS")),
+        executor=executor,
+        max_workers=checked_workers(workers) if workers is not None else setting("workers"),
         state=state,
         task_states=given_states,
         start_tasks=tuple(start_tasks or ()),
@@ -96,7 +103,9 @@ def check_options(
         wait_for_retries=wait_for_retries,
         flow_run_name=flow_run_name,
         keep=keep,
-        limits=_limits(_mapping(limits, "limits")),
+        limits=_limits(_mapping(limits if limits is not None else setting("limits"), "limits")),
+        memory_limit=_memory_limit(executor, memory_limit),
+        fail_fast=setting("fail_fast") if fail_fast is None else bool(fail_fast),
     )
 
 
@@ -127,12 +136,33 @@ def _limits(limits: Mapping[str, object]) -> Mapping[str, float]:
     return found
 
 
-def _workers(text: str | None) -> int | None:
-    if not text:
-        return None
-    if not text.isdigit() or int(text) < 1:
-        raise ValueError(f"MPFLOW_WORKERS is {text!r}; it must be a whole number of at least 1")
-    return int(text)
+def _executor(executor: object, *, workers: int | None, memory_limit: int | str | None) -> object:
+    if executor is None:
+        found: object = setting("executor")
+        if memory_limit is not None:
+            return "processes"
+        return "processes" if workers is not None and found == "sync" else found
+    if workers is not None and not isinstance(executor, str):
+        raise ValueError(f"workers={workers!r} is for an executor given by name; give it to {executor!r} itself")
+    if workers is not None and executor == "sync":
+        raise ValueError(
+            f"workers={workers!r} is not for the sync executor, which runs one task at a time; use 'processes' or 'threads'"
+        )
+    return executor
+
+
+def _memory_limit(executor: object, limit: int | str | None) -> int | None:
+    if limit is None:
+        configured: int | None = setting("memory_limit") if executor == "processes" else None
+        return configured
+    if executor != "processes":
+        raise ValueError(
+            f"memory_limit={limit!r} goes with executor='processes', whose workers can be stopped; here the executor is {executor!r}"
+            + ("" if isinstance(executor, str) else ", which takes a memory_limit of its own if it can keep one")
+        )
+    from mpflow.executors.surroundings import parse_bytes
+
+    return parse_bytes(limit)
 
 
 def _parameters(

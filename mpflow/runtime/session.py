@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import cast
@@ -28,6 +27,7 @@ from mpflow.runtime.inputs import Inputs
 from mpflow.runtime.interrupts import Interrupts
 from mpflow.runtime.options import RunOptions, StateHandler
 from mpflow.runtime.run_names import new_run_id, new_run_name
+from mpflow.runtime.settings import setting
 from mpflow.runtime.task_states import TaskStates
 from mpflow.runtime.watch import ReleasingWatch, Watch
 
@@ -59,7 +59,7 @@ def run_graph(
         flow_run_name=options.flow_run_name or new_run_name(),
         parameters=options.parameters,
         now=clock.now(),
-        checkpointing=os.environ.get("MPFLOW_CHECKPOINTING", "").lower() in {"1", "true", "yes", "on"},
+        checkpointing=setting("checkpointing"),
     )
     started = ask_handlers(owner, handlers, options.state or Pending(), Running("Running flow."), what=what)
     if not started.is_running():
@@ -94,7 +94,7 @@ def _drive(
     watched = range(len(plan.specs)) if options.task_runner_state_handlers else reuse.nodes if reuse is not None else ()
     if watched:
         plan = _watched(plan, frozenset(watched))
-    executor = get_executor(options.executor, max_workers=options.max_workers)
+    executor = get_executor(options.executor, max_workers=options.max_workers, memory_limit=options.memory_limit)
     interrupts = Interrupts(executor.wake)
     hooks = RunHooks(
         compiled.tasks,
@@ -112,6 +112,7 @@ def _drive(
         start_nodes=start_nodes,
         wait_for_retries=options.wait_for_retries,
         limits=options.limits or None,
+        fail_fast=options.fail_fast,
     )
     hooks.bind(scheduler.unit, scheduler.attempt)
     inputs = Inputs(plan, scheduler, shows_skips=compiled.shows_skips)
@@ -146,6 +147,8 @@ def _drive(
             raise _interruption(stop.state, states) from None
     if interrupts.count:
         raise _interruption(final, states)
+    if scheduler.failed_fast and not final.is_failed():
+        final = Failed("A task failed, and with fail_fast nothing was started after that.")
     return final.replace(result=states)
 
 
