@@ -1,74 +1,148 @@
-"""Run the workloads and print one table: `python -m benchmarks [--quick] [--only W1,W7 | --only all] [--json FILE]`."""
+"""Run workloads and print one table.
+
+    python -m benchmarks [--only W1,W7 | --only all] [--rivals loky,ray | none] [--quick] [--json FILE] [--keep]
+
+`--keep` writes the run to benchmarks/last.json and its table into benchmarks/README.md.
+"""
 
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
 import sys
-from dataclasses import asdict
+import time
+from dataclasses import replace
+from pathlib import Path
 
-from benchmarks import (
-    imports,
-    safety,
-    w1_fan,
-    w2_chain,
-    w3_tree,
-    w4_layers,
-    w5_arrays,
-    w6_work,
-    w7_start,
-    w8_size,
-    w9_mixed,
-)
-from benchmarks.harness import Row, Settings, table
+from benchmarks import one, readme
+from benchmarks.graphs import WORKLOADS
+from benchmarks.harness import Row, Settings
+from benchmarks.memory import weigh
+from benchmarks.report import table
+from benchmarks.rivals import RIVALS, missing
+from benchmarks.run import LAST, Run, machine
+from benchmarks.w5_arrays import SHAPES
 
-_WORKLOADS = {"W1": w1_fan, "W2": w2_chain, "W3": w3_tree, "W4": w4_layers, "W6": w6_work, "W7": w7_start}
-_ON_REQUEST = {"W5": w5_arrays, "W8": w8_size, "W9": w9_mixed, "SAFETY": safety, "IMPORT": imports}
-"""Take minutes, gigabytes or NumPy, or are no matter of speed: run by name, or by `--only all`."""
-
-_ALL = _WORKLOADS | _ON_REQUEST
+_DEFAULT = ("W1", "W2", "W3", "W4", "W6", "W7")
 
 
 def main() -> None:
-    """Run what was asked for."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    """Run what was asked for; the exit code is 1 if part of it failed."""
+    options, settings = _parse()
+    began = time.monotonic()
+    run = Run(machine(settings), [], [])
+    failed = False
+    for name in options.chosen:
+        failed |= not _one(run, name, settings)
+    for name in options.rivals:
+        reason = missing(name)
+        if reason is not None:
+            run.skipped.append(reason)
+            print(reason, file=sys.stderr)
+            continue
+        for workload in options.chosen:
+            if workload in one.OPEN_TO_RIVALS:
+                failed |= not _one(run, workload, replace(settings, guest=name))
+    if not options.no_memory:
+        _weigh_all(run, settings)
+    order = {name: number for number, name in enumerate(dict.fromkeys(row.workload for row in run.rows))}
+    run.rows.sort(key=lambda row: order[row.workload])
+    run.machine["seconds"] = round(time.monotonic() - began)
+    print(table(run.rows))
+    for line in run.skipped:
+        print(line)
+    print(f"{run.machine['seconds']} s in all")
+    if options.json:
+        run.write(options.json)
+    if options.keep:
+        run.write(LAST)
+        readme.update(run)
+    sys.exit(1 if failed else 0)
+
+
+def _parse() -> tuple[argparse.Namespace, Settings]:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--quick", action="store_true", help="small sizes, few rounds: does it run at all?")
     parser.add_argument(
         "--only",
         metavar="W1,W2",
-        default=",".join(_WORKLOADS),
-        help=f"which workloads: {', '.join(_ALL)}, or all (default: %(default)s)",
+        default=",".join(_DEFAULT),
+        help=f"which workloads: {', '.join(one.MODULES)}, or all (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--rivals",
+        metavar="NAMES",
+        default="all",
+        help=f"which rivals beside the standard library's pool: {', '.join(RIVALS)}, all, or none (default: %(default)s)",
     )
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=None, help="rounds of each contender (default 7; quick: 2)")
-    parser.add_argument("--json", metavar="FILE", help="write every figure to FILE as well")
+    parser.add_argument("--no-memory", action="store_true", help="leave out the runs in which memory is sampled")
+    parser.add_argument("--json", metavar="FILE", type=Path, help="write every figure to FILE as well")
+    parser.add_argument("--keep", action="store_true", help="write last.json, and the table into the README beside it")
     options = parser.parse_args()
-    chosen = [name.strip().upper() for name in options.only.split(",")]
-    if chosen == ["ALL"]:
-        chosen = list(_ALL)
-    unknown = [name for name in chosen if name not in _ALL]
-    if unknown:
-        parser.error(f"no workload {', '.join(unknown)}; there are {', '.join(_ALL)}")
-    settings = Settings(options.workers, options.rounds or (2 if options.quick else 7), options.quick)
-    rows: list[Row] = []
-    for name in chosen:
-        print(f"{name} …", file=sys.stderr, flush=True)
-        rows += _ALL[name].measure(settings)
-    print(table(rows))
-    if options.json:
-        machine = {
-            "python": platform.python_version(),
-            "platform": platform.platform(),
-            "cores": os.cpu_count(),
-            "workers": settings.workers,
-            "rounds": settings.rounds,
-            "quick": settings.quick,
-        }
-        with open(options.json, "w") as file:
-            json.dump({"machine": machine, "rows": [asdict(row) for row in rows]}, file, indent=1)
-            file.write("\n")
+    options.chosen = [name.strip().upper() for name in options.only.split(",")]
+    if options.chosen == ["ALL"]:
+        options.chosen = list(one.MODULES)
+    if unknown := [name for name in options.chosen if name not in one.MODULES]:
+        parser.error(f"no workload {', '.join(unknown)}; there are {', '.join(one.MODULES)}")
+    options.rivals = [name.strip() for name in options.rivals.split(",") if name.strip() not in ("", "none")]
+    if options.rivals == ["all"]:
+        options.rivals = list(RIVALS)
+    if unknown := [name for name in options.rivals if name not in RIVALS]:
+        parser.error(f"no rival {', '.join(unknown)}; there are {', '.join(RIVALS)}")
+    return options, Settings(options.workers, options.rounds or (2 if options.quick else 7), options.quick)
+
+
+def _one(run: Run, name: str, settings: Settings) -> bool:
+    """Add one workload's rows; say so, and go on, where it failed."""
+    what = name if settings.guest is None else f"{settings.guest}: {name}"
+    began = time.monotonic()
+    try:
+        run.rows += one.run(name, settings)
+    except RuntimeError as error:
+        text = f"{settings.guest or 'mpflow and its regular rivals'}: {error}"
+        run.skipped.append(text)
+        print(text, file=sys.stderr)
+        return False
+    print(f"{what}: {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
+    return True
+
+
+def _weigh_all(run: Run, settings: Settings) -> None:
+    """Sample memory for W1 and W5 with all contenders, and for W2 to W4 with the regular ones."""
+    began = time.monotonic()
+    weighed = 0
+    for row in run.rows:
+        if row.contender == "one process" or (
+            row.contender in RIVALS and row.workload in ("W2 chain", "W3 tree", "W4 layers")
+        ):
+            continue
+        if row.workload in WORKLOADS:
+            whole = len(WORKLOADS[row.workload](1))
+            size = max(1, round(whole / row.tasks))
+        elif row.workload in SHAPES:
+            size = row.extra["array_bytes"]
+        else:
+            continue
+        _weigh(row, size, settings)
+        weighed += 1
+    if weighed:
+        print(f"memory: {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
+
+
+def _weigh(row: Row, size: int, settings: Settings) -> None:
+    weight = weigh(row.workload, row.contender, size, settings.workers)
+    row.extra |= {
+        "main_bytes": weight.main,
+        "tree_bytes": weight.tree,
+        "main_growth": weight.main_growth,
+        "tree_growth": weight.tree_growth,
+        "memory_samples": weight.samples,
+    }
+    if row.workload in SHAPES:
+        row.extra["note"] += f"; main +{weight.main_growth / 1e6:.0f} MB, tree +{weight.tree_growth / size:.1f} arrays"
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
+from benchmarks.harness import Row, Settings
 from mpflow.authoring.compile import compile_flow
 from mpflow.authoring.decorators import task
 from mpflow.authoring.graph import Graph
@@ -101,7 +102,7 @@ def allocated(work: Callable[[], object]) -> int:
     return size
 
 
-def measure(count: int) -> list[dict[str, float | str]]:
+def shapes(count: int) -> list[dict[str, float | str]]:
     """Measure every shape."""
     rows: list[dict[str, float | str]] = []
     for build in (chain, fan, tree, expressions):
@@ -133,13 +134,33 @@ def measure(count: int) -> list[dict[str, float | str]]:
     return rows
 
 
+def measure(settings: Settings) -> list[Row]:
+    """The dearest functional call, the operator's, and the mapped child's."""
+    found = {str(row["shape"]): row for row in shapes(1_000 if settings.quick else 20_000)}
+    calls = [found[name] for name in ("chain", "fan", "tree")]
+    dearest = max(calls, key=lambda row: row["build_us"])
+    return [
+        _row("building: functional call", dearest),
+        _row("building: operator", found["expressions"]),
+        _row("building: mapped child", found["map (per child)"]),
+    ]
+
+
+def _row(workload: str, shape: dict[str, float | str]) -> Row:
+    taken = float(shape["build_us"])
+    note = f"{shape['shape']}: {shape['bytes']:.0f} bytes; compiling {shape['compile_us']:.2f} µs"
+    return Row(
+        workload, "mpflow", int(shape["tasks"]), taken, taken, coordinator_cpu=taken, extra={**shape, "note": note}
+    )
+
+
 def main() -> None:
     """Print one line for each shape."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tasks", type=int, default=100_000)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    rows = measure(options.tasks)
+    rows = shapes(options.tasks)
     print(f"{'shape':<16} {'tasks':>9} {'build µs':>9} {'bytes':>7} {'compile µs':>11}")
     for row in rows:
         print(

@@ -1,33 +1,56 @@
-"""Who is compared: mpflow, and the standard library's process pool under a dependency loop written by hand."""
+"""Who is always compared: mpflow, and the standard library's process pool under a dependency loop written by hand."""
 
 from __future__ import annotations
 
 import inspect
 import multiprocessing
-from collections.abc import Callable
-from concurrent.futures import Future, ProcessPoolExecutor
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from queue import SimpleQueue
 from types import TracebackType
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
-from benchmarks.graphs import Graph, terminals
+from benchmarks.graphs import Graph, Node, fan, terminals
+
+
+class Contender(Protocol):
+    """Keeps a pool inside its `with` block, warmed up; `prepare` returns the call that is timed."""
+
+    name: str
+    share: ClassVar[int]
+    """It is given so many times fewer tasks, for it is so slow."""
+    copies: ClassVar[bool]
+    """Whether arrays go through a pipe, which takes so long that they are made smaller."""
+
+    def __enter__(self) -> object: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    def prepare(self, graph: Graph, *, lean: bool = False) -> Callable[[], list[object]]:
+        """What runs the graph and returns what its terminal nodes returned; lean: keeps no result longer than it is needed."""
+        ...
 
 
 class Mpflow:
     """mpflow on processes. The flow is built before the clock runs; compiling and running it is timed."""
 
+    share: ClassVar[int] = 1
+    copies: ClassVar[bool] = False
+
     def __init__(self, workers: int) -> None:
         self.name = "mpflow"
-        self._workers = workers
+        self.workers = workers
         self._executor: Any = None
 
     def __enter__(self) -> Mpflow:  # noqa: PYI034 - Self is in typing from 3.11 on
-        from benchmarks.graphs import fan
         from mpflow.executors import ProcessExecutor
 
-        self._executor = ProcessExecutor(self._workers)
+        self._executor = ProcessExecutor(self.workers)
         self._executor.__enter__()
-        self.prepare(fan(4 * self._workers))()
+        self.prepare(fan(4 * self.workers))()
         return self
 
     def __exit__(
@@ -35,7 +58,7 @@ class Mpflow:
     ) -> None:
         self._executor.__exit__(kind, error, trace)
 
-    def prepare(self, graph: Graph) -> Callable[[], list[object]]:
+    def prepare(self, graph: Graph, *, lean: bool = False) -> Callable[[], list[object]]:
         """Build a flow of the graph."""
         from mpflow import Flow, task
 
@@ -51,9 +74,10 @@ class Mpflow:
                 arguments = node.constants or tuple(calls[position] for position in node.upstream)
                 calls.append(made[node.run](**dict(zip(names[node.run], arguments, strict=True))))
         last = [calls[position] for position in terminals(graph)]
+        keep = "references" if lean else "all"
 
         def timed() -> list[object]:
-            state = flow.run(executor=self._executor)
+            state = flow.run(executor=self._executor, keep=keep)
             if not state.is_successful():
                 raise RuntimeError(f"the benchmark's flow ended {state!r}")
             results = state.result
@@ -62,70 +86,116 @@ class Mpflow:
         return timed
 
 
-class Futures:
-    """`concurrent.futures.ProcessPoolExecutor`, fed by a loop that counts what each call still waits for.
+Done = SimpleQueue[tuple[int, Callable[[], object]]]
+"""Where a pool's callback puts the position of what is over, and what returns or raises its outcome."""
 
-    The loop is the fastest of its kind: done-callbacks put positions into a queue, nothing is searched and nothing polled.
+
+class ByHand:
+    """A pool without dependencies, fed by a loop that counts what each call still waits for.
+
+    The loop is the fastest of its kind: callbacks put positions into a queue, nothing is searched and nothing polled.
     """
 
-    def __init__(self, workers: int, start_method: str) -> None:
-        self.name = f"futures ({start_method})"
+    share: ClassVar[int] = 1
+    copies: ClassVar[bool] = True
+
+    def __init__(self, name: str, workers: int) -> None:
+        self.name = name
         self._workers = workers
-        self._start_method = start_method
-        self._pool: Any = None
 
-    def __enter__(self) -> Futures:  # noqa: PYI034 - Self is in typing from 3.11 on
-        from benchmarks.graphs import fan
+    @abstractmethod
+    def open(self) -> None:
+        """Start the pool."""
 
-        self._pool = ProcessPoolExecutor(self._workers, multiprocessing.get_context(self._start_method))
+    @abstractmethod
+    def close(self) -> None:
+        """End it."""
+
+    @abstractmethod
+    def submit(self, position: int, node: Node, arguments: Sequence[object], done: Done) -> None:
+        """Send one call and see to it that its end is put into `done`."""
+
+    def __enter__(self) -> ByHand:  # noqa: PYI034 - Self is in typing from 3.11 on
+        self.open()
         self.prepare(fan(4 * self._workers))()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._pool.shutdown()
+        self.close()
 
-    def prepare(self, graph: Graph) -> Callable[[], list[object]]:
+    def prepare(self, graph: Graph, *, lean: bool = False) -> Callable[[], list[object]]:
         """Count what waits for what."""
         downstream: list[list[int]] = [[] for _ in graph]
         for position, node in enumerate(graph):
             for upstream in set(node.upstream):
                 downstream[upstream].append(position)
         waits = [len(set(node.upstream)) for node in graph]
+        readers = [len(below) for below in downstream]
         last = terminals(graph)
 
         def timed() -> list[object]:
-            done: SimpleQueue[tuple[int, Future[Any]]] = SimpleQueue()
-            waiting = list(waits)
+            done: Done = SimpleQueue()
+            waiting, unread = list(waits), list(readers)
             results: list[object] = [None] * len(graph)
-            submit = self._pool.submit
+            submit = self.submit
 
             def start(position: int) -> None:
                 node = graph[position]
-                arguments = node.constants or [results[upstream] for upstream in node.upstream]
-                future = submit(node.run, *arguments)
-                future.add_done_callback(lambda future: done.put((position, future)))
+                submit(position, node, node.constants or [results[upstream] for upstream in node.upstream], done)
 
             for position, number in enumerate(waiting):
                 if number == 0:
                     start(position)
             for _ in graph:
-                position, future = done.get()
-                results[position] = future.result()
+                position, outcome = done.get()
+                results[position] = outcome()
+                del outcome
                 for below in downstream[position]:
                     waiting[below] -= 1
                     if waiting[below] == 0:
                         start(below)
+                if lean:
+                    for upstream in set(graph[position].upstream):
+                        unread[upstream] -= 1
+                        if not unread[upstream]:
+                            results[upstream] = None
             return [results[position] for position in last]
 
         return timed
 
 
-Contender = Mpflow | Futures
-"""Keeps a warm pool inside its `with` block; `prepare` returns the call that is timed."""
+class WithFutures(ByHand):
+    """A pool whose calls return futures."""
+
+    _pool: Any = None
+
+    def submit(self, position: int, node: Node, arguments: Sequence[object], done: Done) -> None:
+        """Send one call."""
+        future = self._pool.submit(node.run, *arguments)
+        future.add_done_callback(lambda future: done.put((position, future.result)))
 
 
-def contenders(workers: int) -> list[Contender]:
-    """All of them, mpflow first."""
-    return [Mpflow(workers), Futures(workers, "fork"), Futures(workers, "forkserver")]
+class Futures(WithFutures):
+    """`concurrent.futures.ProcessPoolExecutor`."""
+
+    def __init__(self, workers: int, start_method: str) -> None:
+        super().__init__(f"futures ({start_method})", workers)
+        self._start_method = start_method
+
+    def open(self) -> None:
+        """Start the pool."""
+        self._pool = ProcessPoolExecutor(self._workers, multiprocessing.get_context(self._start_method))
+
+    def close(self) -> None:
+        """End it."""
+        self._pool.shutdown()
+
+
+START_METHODS = ("fork", "forkserver", "spawn")
+
+
+def regulars(workers: int) -> list[Contender]:
+    """Who is measured together, round after round; mpflow first."""
+    return [Mpflow(workers), *(Futures(workers, method) for method in START_METHODS)]

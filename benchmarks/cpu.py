@@ -14,7 +14,7 @@ def of_descendants() -> dict[int, float]:
     found = {}
     for process in psutil.Process().children(recursive=True):
         try:
-            found[process.pid] = _of(process.pid)
+            found[process.pid] = of_process(process.pid)
         except OSError:
             continue
     return found
@@ -33,7 +33,8 @@ def of_machine() -> float:
     )
 
 
-def _of(pid: int) -> float:
+def of_process(pid: int) -> float:
+    """CPU seconds of one process so far. Raises OSError if it is gone."""
     # A kernel without schedstat counts in hundredths of a second.
     try:
         total = 0

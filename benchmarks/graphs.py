@@ -55,6 +55,15 @@ def layers(depth: int, width: int, seed: int = 7) -> Graph:
     return graph
 
 
+WORKLOADS: dict[str, Callable[[int], Graph]] = {
+    "W1 fan": lambda share: fan(5_000 // share),
+    "W2 chain": lambda share: chain(500 // share),
+    "W3 tree": lambda share: tree(1 << (1_024 // share).bit_length() - 1),
+    "W4 layers": lambda share: layers(20, max(4, 100 // share)),
+}
+"""The graphs of W1 to W4, with so many times fewer tasks."""
+
+
 def terminals(graph: Graph) -> list[int]:
     """Nodes that nothing waits for."""
     waited = {upstream for node in graph for upstream in node.upstream}

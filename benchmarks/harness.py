@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+import gc
 import statistics
 import time
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from benchmarks import cpu
-from benchmarks.contenders import Contender, contenders
+from benchmarks.contenders import Contender, Mpflow, regulars
 from benchmarks.graphs import Graph, answer
+from benchmarks.rivals import rival
+
+BUSY = 0.1
+"""Cores that other programs may use before a round says little."""
+
+_SLOW_ROUNDS = 2
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What the command line decides."""
+    """What the command line decides. `guest`: a rival to measure instead of the regular contenders."""
 
     workers: int = 2
     rounds: int = 7
     quick: bool = False
+    guest: str | None = None
 
 
 @dataclass
@@ -46,9 +54,14 @@ class Sample:
     workers_cpu: float
     others_cpu: float
 
+    @property
+    def others(self) -> float:
+        """Cores that other programs used meanwhile."""
+        return self.others_cpu / self.wall
+
 
 def sample(timed: Callable[[], list[object]], expected: object) -> Sample:
-    """Run once under the clocks; the answer must be right."""
+    """Run once under the clocks; the answer must be right, where one is given."""
     machine = cpu.of_machine()
     workers = cpu.of_descendants()
     own, began = time.process_time(), time.perf_counter()
@@ -61,25 +74,55 @@ def sample(timed: Callable[[], list[object]], expected: object) -> Sample:
     return Sample(wall, own, below, others)
 
 
-def compare(workload: str, graph: Graph, settings: Settings) -> list[Row]:
-    """Run a graph on every contender's warm pool and return a row for each."""
-    expected = answer(graph)
+@contextmanager
+def opened(settings: Settings, *, alone: bool = False) -> Iterator[list[Contender]]:
+    """Warm pools of all who take part: the regulars, or one rival beside mpflow (not so if it is to be alone)."""
     with ExitStack() as stack:
-        ready: list[tuple[Contender, Callable[[], list[object]]]] = []
-        for contender in contenders(settings.workers):
+        if settings.guest is None:
+            contenders = regulars(settings.workers)
+        else:
+            contenders = [rival(settings.guest, settings.workers)]
+            if not alone:
+                contenders.insert(0, Mpflow(settings.workers))
+        for contender in contenders:
             stack.enter_context(contender)
-            ready.append((contender, contender.prepare(graph)))
+        # What a rival imports is not to be looked through in everybody's time.
+        gc.collect()
+        gc.freeze()
+        yield contenders
+
+
+def compare(workload: str, make: Callable[[int], Graph], settings: Settings) -> list[Row]:
+    """Run a graph on every contender's warm pool and return a row for each.
+
+    make: given a share, returns the graph with so many times fewer tasks. A guest is measured beside mpflow on the same graph.
+    """
+    with opened(settings) as contenders:
+        share = max(contender.share for contender in contenders) * (10 if settings.quick else 1)
+        graph = make(share)
+        expected = answer(graph)
+        ready = [(contender.name, contender.prepare(graph)) for contender in contenders]
         for _, timed in ready:
             sample(timed, expected)
-        samples: dict[str, list[Sample]] = {contender.name: [] for contender, _ in ready}
-        for number in range(settings.rounds):
+        samples: dict[str, list[Sample]] = {name: [] for name, _ in ready}
+        for number in range(settings.rounds if settings.guest is None else min(settings.rounds, 1 + _SLOW_ROUNDS)):
             turn = number % len(ready)
-            for contender, timed in ready[turn:] + ready[:turn]:
-                samples[contender.name].append(sample(timed, expected))
-    return [_row(workload, name, len(graph), taken) for name, taken in samples.items()]
+            for name, timed in ready[turn:] + ready[:turn]:
+                samples[name].append(sample(timed, expected))
+    rows = [summed_up(workload, name, len(graph), taken) for name, taken in samples.items()]
+    if settings.guest is not None:
+        ours, row = rows
+        row.extra["ratio"] = row.wall / ours.wall
+        row.extra["mpflow_beside_it"] = ours.wall
+        if contenders[-1].share > 1:
+            row.extra["note"] = "fewer tasks"
+        return [row]
+    return rows
 
 
-def _row(workload: str, name: str, tasks: int, taken: Sequence[Sample]) -> Row:
+def summed_up(workload: str, name: str, tasks: int, taken: Sequence[Sample]) -> Row:
+    """One row of several rounds."""
+
     def each(values: Iterable[float]) -> float:
         return statistics.median(values) / tasks * 1e6
 
@@ -92,51 +135,14 @@ def _row(workload: str, name: str, tasks: int, taken: Sequence[Sample]) -> Row:
         coordinator_cpu=each(one.coordinator_cpu for one in taken),
         workers_cpu=each(one.workers_cpu for one in taken),
         extra={
-            "walls": [one.wall for one in taken],
-            "others_cores": statistics.median(one.others_cpu / one.wall for one in taken),
+            "walls": [round(one.wall, 6) for one in taken],
+            "others_cores": round(statistics.median(one.others for one in taken), 3),
         },
     )
 
 
-def table(rows: Sequence[Row]) -> str:
-    """Lay rows out as text, with each rival's wall time as a multiple of mpflow's."""
-    head = ("workload", "contender", "tasks", "wall µs/task", "best", "main CPU", "worker CPU", "wall ÷ mpflow's", "")
-    lines: list[tuple[str, ...]] = [head]
-    ours = {row.workload: row.wall for row in rows if row.contender == "mpflow"}
-    before = None
-    for row in rows:
-        base = ours.get(row.workload)
-        lines.append(
-            (
-                row.workload if row.workload != before else "",
-                row.contender,
-                f"{row.tasks}",
-                _number(row.wall),
-                _number(row.wall_best),
-                _number(row.coordinator_cpu),
-                _number(row.workers_cpu),
-                f"{row.wall / base:.2f}" if base else "",
-                str(row.extra.get("note", "")),
-            )
-        )
-        before = row.workload
-    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
-    text = []
-    for line in lines:
-        cells = [
-            cell.ljust(width) if column in (0, 1, 8) else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ]
-        text.append("  ".join(cells).rstrip())
-    return "\n".join(text)
-
-
-def _number(value: float | None) -> str:
-    if value is None:
-        return "-"
-    return f"{value:,.0f}" if value >= 1000 else f"{value:.1f}"
-
-
 def script(measure: Callable[[Settings], list[Row]]) -> None:
     """Run one workload from its own file."""
+    from benchmarks.report import table
+
     print(table(measure(Settings(rounds=3))))

@@ -55,6 +55,7 @@ def measure(settings: Settings) -> list[Row]:
                 coordinator_cpu=cpu * 1e6,
                 extra={
                     "heavy": heavy,
+                    "cpu_ms": cpu * 1000,
                     "note": f"{cpu * 1000:.1f} ms CPU; brings along {', '.join(heavy) or 'nothing heavy'}",
                 },
             )

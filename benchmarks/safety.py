@@ -3,11 +3,15 @@
 - deadline: from the moment a task's time limit is over until its `TimedOut` state is known here
 - death: from the moment a worker kills itself until the task's `Failed` state is known here
 - coordinator: from `kill -9` of the main program until its last descendant is gone
+- recall: a worker is stuck in a long body with short ones queued behind it; for how long has the other one nothing to do
+  before it gets them?
+- sampling: what watching the memory of 64 workers four times a second costs, in percent of a core
 - hygiene: what a worker spends after each body on putting things back, in CPU time
 """
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import select
@@ -16,6 +20,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +28,7 @@ from typing import Any, cast
 
 import psutil
 
+from benchmarks import cpu
 from benchmarks.harness import Row, Settings, script
 
 _LIMIT = 0.2
@@ -41,7 +47,7 @@ def die(path: str) -> None:
 
 
 def measure(settings: Settings) -> list[Row]:
-    """All four."""
+    """All six."""
     rounds = 3 if settings.quick else 3 * settings.rounds
     rows = [
         _row(
@@ -52,6 +58,13 @@ def measure(settings: Settings) -> list[Row]:
     if hasattr(os, "pidfd_open"):
         taken = [_all_gone(settings.workers) for _ in range(3 if settings.quick else settings.rounds)]
         rows.append(_row("safety: coordinator killed", taken, 1e3, "ms"))
+    taken = [gap for _ in range(3 if settings.quick else settings.rounds) if (gap := _recalled()) is not None]
+    if taken:
+        rows.append(_row("safety: queue recalled", taken, 1e3, "ms"))
+    crowd = 8 if settings.quick else 64
+    share = _sampling(crowd, 1.0 if settings.quick else 4.0)
+    note = f"{share:.2%} of a core"
+    rows.append(Row(f"safety: sampling {crowd} workers", "mpflow", 1, 0, 0, extra={"share": share, "note": note}))
     for name, seconds in _hygiene(2_000 if settings.quick else 20_000).items():
         rows.append(_row(f"safety: hygiene, {name}", [seconds], 1e6, "µs CPU"))
     return rows
@@ -141,6 +154,86 @@ def _all_gone(workers: int) -> float:
                 os.close(fd)
             program.wait()
     return taken
+
+
+# -- recall ------------------------------------------------------------------------------------------------------------------
+
+_BEHIND = 600
+_STUCK = 0.3
+
+
+def short(_number: int) -> tuple[int, float, float]:
+    """Take 50 µs; say where and when."""
+    began = time.monotonic()
+    while time.monotonic() - began < 50e-6:
+        pass
+    return os.getpid(), began, time.monotonic()
+
+
+def short_or_stuck(number: int, stuck: int) -> tuple[int, float, float]:
+    """Like `short`, but one of them sleeps: nobody could know that it would."""
+    if number != stuck:
+        return short(number)
+    began = time.monotonic()
+    time.sleep(_STUCK)
+    return os.getpid(), began, time.monotonic()
+
+
+def _recalled() -> float | None:
+    """Seconds for which the free worker had nothing to do while jobs were queued behind the stuck body; None if none were."""
+    from mpflow import Flow, task, unmapped
+    from mpflow.executors import ProcessExecutor
+
+    with ProcessExecutor(2) as executor:
+        for stuck in (-1, _BEHIND - 8):
+            with Flow("recall") as flow:
+                mapped = task(short_or_stuck).map(list(range(_BEHIND)), unmapped(stuck))
+            state = flow.run(executor=executor)
+        told = [child.result for child in state.result[mapped].map_states]
+    where, began, ended = told[_BEHIND - 8]
+    # Jobs with a higher number that the other worker ran meanwhile: those were fetched back, or had been its own.
+    times = sorted((first, last) for pid, first, last in told if pid != where and last > began and first < ended)
+    late = [first for pid, first, _ in told if pid == where and first > began + _STUCK / 2]
+    if late:
+        raise RuntimeError(f"{len(late)} short tasks waited behind the long one")
+    gaps = [after[0] - max(before[1], began) for before, after in itertools.pairwise(times)]
+    return max(gaps, default=None)
+
+
+# -- sampling ----------------------------------------------------------------------------------------------------------------
+
+
+def crowded(seconds: float) -> None:
+    """Occupy a worker."""
+    time.sleep(seconds)
+
+
+def _sampling(workers: int, seconds: float) -> float:
+    """Cores that the supervisor uses while it watches so many sleeping workers, above what it uses without a memory limit."""
+    return max(0.0, _supervising(workers, seconds, "4GB") - _supervising(workers, seconds, None))
+
+
+def _supervising(workers: int, seconds: float, limit: str | None) -> float:
+    from mpflow import Flow, task
+    from mpflow.executors import ProcessExecutor
+
+    with Flow("crowd") as flow:
+        for _ in range(workers):
+            task(crowded)(seconds + 1)
+    with ProcessExecutor(workers, memory_limit=limit) as executor:
+        running = threading.Thread(target=flow.run, kwargs={"executor": executor})
+        running.start()
+        me = psutil.Process()
+        while sum(1 for _ in me.children(recursive=True)) < workers + 1:
+            time.sleep(0.01)
+        # Those that have just been forked settle down.
+        time.sleep(0.5)
+        supervisor = me.children()[-1].pid
+        before, began = cpu.of_process(supervisor), time.monotonic()
+        time.sleep(seconds - 0.5)
+        used, took = cpu.of_process(supervisor) - before, time.monotonic() - began
+        running.join()
+    return used / took
 
 
 # -- hygiene -----------------------------------------------------------------------------------------------------------------

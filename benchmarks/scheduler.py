@@ -3,7 +3,7 @@
 Prints a table and writes JSON: CPU microseconds and bytes of memory per unit, plan and results not counted among the bytes, for the
 same million as one wide map, as a chain of ten maps, and as independent nodes (these 100 000 at a time).
 
-    python benchmarks/scheduler.py [--units N] [--batch N] [--json FILE]
+    python -m benchmarks.scheduler [--units N] [--batch N] [--json FILE]
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import time
 import tracemalloc
 from collections.abc import Callable
 
+from benchmarks.harness import Row, Settings
 from mpflow.engine.messages import AttemptsEnded, Begin, Finish, Measure, Measured, SlotsChanged, Start
 from mpflow.engine.plan import Link, Plan, TaskSpec
 from mpflow.engine.scheduler import Scheduler
@@ -65,7 +66,7 @@ def drive(plan: Plan, width: int, batch: int) -> int:
         commands = scheduler.handle(events, NOW)
 
 
-def measure(make: Callable[[int], Plan], units: int, width: int, batch: int, repeat: int) -> dict[str, float]:
+def shape(make: Callable[[int], Plan], units: int, width: int, batch: int, repeat: int) -> dict[str, float]:
     """Time one shape, then weigh it in a run of its own, for weighing slows it."""
     plan = make(units)
     gc.collect()
@@ -83,6 +84,29 @@ def measure(make: Callable[[int], Plan], units: int, width: int, batch: int, rep
     return {"units": ran, "cpu_us_per_unit": round(cpu / ran * 1e6, 3), "bytes_per_unit": round(peak / weighed, 1)}
 
 
+def measure(settings: Settings) -> list[Row]:
+    """The three shapes, with fewer units than by itself."""
+    units = 20_000 if settings.quick else 200_000
+    nodes = min(NODES, units)
+    found = {
+        "one map": shape(wide_map, units, units, 256, 1),
+        "ten maps": shape(chain_of_maps, units, units // CHAIN, 256, 1),
+        "nodes": shape(independent, nodes, 0, 256, 1),
+    }
+    return [
+        Row(
+            f"deciding: {name}",
+            "mpflow",
+            int(numbers["units"]),
+            numbers["cpu_us_per_unit"],
+            numbers["cpu_us_per_unit"],
+            coordinator_cpu=numbers["cpu_us_per_unit"],
+            extra={**numbers, "note": f"{numbers['bytes_per_unit']:.0f} bytes"},
+        )
+        for name, numbers in found.items()
+    ]
+
+
 def main() -> None:
     """Run the three shapes and report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -93,9 +117,9 @@ def main() -> None:
     units, batch = options.units, options.batch
     nodes = min(NODES, units)
     shapes = {
-        "one wide map": measure(wide_map, units, units, batch, 1),
-        f"chain of {CHAIN} maps": measure(chain_of_maps, units, units // CHAIN, batch, 1),
-        f"independent, {nodes} at a time": measure(independent, nodes, 0, batch, max(1, units // nodes)),
+        "one wide map": shape(wide_map, units, units, batch, 1),
+        f"chain of {CHAIN} maps": shape(chain_of_maps, units, units // CHAIN, batch, 1),
+        f"independent, {nodes} at a time": shape(independent, nodes, 0, batch, max(1, units // nodes)),
     }
     print(f"{'shape':<32} {'units':>9} {'CPU us/unit':>12} {'bytes/unit':>11}   (targets: 4 us, 400 bytes)")
     for name, numbers in shapes.items():

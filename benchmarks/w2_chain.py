@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from benchmarks.graphs import chain
+from benchmarks.graphs import WORKLOADS
 from benchmarks.harness import Row, Settings, compare, script
 
 
 def measure(settings: Settings) -> list[Row]:
     """Five hundred hops."""
-    return compare("W2 chain", chain(100 if settings.quick else 500), settings)
+    return compare("W2 chain", WORKLOADS["W2 chain"], settings)
 
 
 if __name__ == "__main__":

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from benchmarks.graphs import layers
+from benchmarks.graphs import WORKLOADS
 from benchmarks.harness import Row, Settings, compare, script
 
 
 def measure(settings: Settings) -> list[Row]:
     """Twenty rows of a hundred tasks."""
-    return compare("W4 layers", layers(*((5, 40) if settings.quick else (20, 100))), settings)
+    return compare("W4 layers", WORKLOADS["W4 layers"], settings)
 
 
 if __name__ == "__main__":

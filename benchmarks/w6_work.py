@@ -1,42 +1,100 @@
 """W6: how much of the machine does real work use, where tasks take 50, 5 and 0.5 ms?
 
 Efficiency is the bodies' own CPU time over the wall time of the cores that were free for them. A round in which other programs
-used more than a tenth of a core says nothing and is left out; if all rounds are, the figure is marked.
+used more than a tenth of a core says nothing: it is void, and another one is made, a few times. Where none was quiet the figure is
+void, too. Pools are warm, but for one row that counts starting them.
 """
 
 from __future__ import annotations
 
+import os
 import statistics
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from benchmarks.bodies import rounds_for, spin
-from benchmarks.contenders import contenders
-from benchmarks.graphs import Node
-from benchmarks.harness import Row, Sample, Settings, sample, script
+from benchmarks.contenders import START_METHODS, Futures, Mpflow
+from benchmarks.graphs import Graph, Node
+from benchmarks.harness import BUSY, Row, Sample, Settings, opened, sample, script, summed_up
 
-_OTHERS_ALLOWED = 0.1
+_SIZES = [(64, 0.05), (640, 0.005), (6_400, 0.0005)]
+_QUICK_SIZES = [(16, 0.01), (64, 0.001)]
+_TRIES = 2
+"""How many void rounds of a contender are made up for."""
+
+Taken = list[tuple[Sample, float]]
+"""Rounds, and the seconds of CPU that their bodies say they used."""
 
 
 def measure(settings: Settings) -> list[Row]:
-    """64 tasks of 50 ms, 640 of 5 ms and 6 400 of 0.5 ms on warm pools."""
+    """Tasks of three lengths on warm pools, and the longest on pools that are started on the clock."""
+    sizes = _QUICK_SIZES if settings.quick else _SIZES
+    rounds = 1 if settings.quick or settings.guest else max(1, settings.rounds // 2)
     rows = []
-    sizes = [(16, 0.01), (64, 0.001)] if settings.quick else [(64, 0.05), (640, 0.005), (6_400, 0.0005)]
-    for tasks, seconds in sizes:
+    with opened(settings, alone=True) as contenders:
+        for tasks, seconds in sizes:
+            number = rounds_for(seconds)
+            ready = []
+            for one in contenders:
+                share = one.share if tasks > 1_000 else 1
+                graph = [Node(spin, (), (number,))] * (tasks // share)
+                ready.append((one.name, len(graph), one.prepare(graph)))
+            workload = f"W6 {tasks} × {seconds * 1000:g} ms"
+            rows += _quiet(workload, ready, rounds, settings)
+    if settings.guest is None:
+        tasks, seconds = sizes[0]
         graph = [Node(spin, (), (rounds_for(seconds),))] * tasks
-        with ExitStack() as stack:
-            ready: list[tuple[str, Callable[[], list[object]]]] = []
-            for contender in contenders(settings.workers):
-                stack.enter_context(contender)
-                ready.append((contender.name, contender.prepare(graph)))
-            taken: dict[str, list[tuple[Sample, float]]] = {name: [] for name, _ in ready}
-            for _ in range(max(1, settings.rounds // 2)):
-                for name, timed in ready:
-                    taken[name].append(_once(timed))
-        rows += [
-            _row(f"W6 {tasks} × {seconds * 1000:g} ms", name, tasks, settings, each) for name, each in taken.items()
-        ]
+        makers: list[Callable[[], Any]] = [lambda: Mpflow(settings.workers)]
+        makers += [lambda method=method: Futures(settings.workers, method) for method in START_METHODS]  # type: ignore[misc]
+        started = [(make().name, tasks, _with_start(make, graph)) for make in makers]
+        rows += _quiet(f"W6 {tasks} × {seconds * 1000:g} ms, with start", started, max(1, rounds - 1), settings)
+        for row in rows[-len(started) :]:
+            # Workers that are gone cannot be asked any more.
+            row.workers_cpu = None
     return rows
+
+
+def _with_start(make: Callable[[], Any], graph: Graph) -> Callable[[], list[object]]:
+    cold = make()
+    if isinstance(cold, Mpflow):
+        from mpflow import Flow, task
+        from mpflow.executors import ProcessExecutor
+
+        with Flow("work") as flow:
+            calls = [task(node.run)(*node.constants) for node in graph]
+
+        def ours() -> list[object]:
+            state = flow.run(executor=ProcessExecutor(make().workers))
+            return [state.result[call].result for call in calls]
+
+        return ours
+
+    def theirs() -> list[object]:
+        pool = make()
+        pool.open()
+        try:
+            results: list[object] = pool.prepare(graph)()
+        finally:
+            pool.close()
+        return results
+
+    return theirs
+
+
+def _quiet(
+    workload: str, ready: Sequence[tuple[str, int, Callable[[], list[object]]]], rounds: int, settings: Settings
+) -> list[Row]:
+    taken: dict[str, Taken] = {name: [] for name, _, _ in ready}
+    for number in range(rounds + (0 if settings.quick else _TRIES)):
+        for name, _, timed in ready:
+            if number < rounds or len(not_void(taken[name])) < rounds:
+                taken[name].append(_once(timed))
+    return [_row(workload, name, tasks, settings, taken[name]) for name, tasks, _ in ready]
+
+
+def not_void(taken: Taken) -> Taken:
+    """Rounds in which other programs used little."""
+    return [(one, busy) for one, busy in taken if one.others <= BUSY]
 
 
 def _once(timed: Callable[[], list[object]]) -> tuple[Sample, float]:
@@ -50,23 +108,28 @@ def _once(timed: Callable[[], list[object]]) -> tuple[Sample, float]:
     return sample(kept, None), sum(busy)
 
 
-def _row(workload: str, name: str, tasks: int, settings: Settings, taken: list[tuple[Sample, float]]) -> Row:
-    quiet = [(one, busy) for one, busy in taken if one.others_cpu / one.wall <= _OTHERS_ALLOWED]
+def efficiency(one: Sample, busy: float, workers: int, cores: int) -> float:
+    """Busy CPU over the wall time of the cores that were free for the workers."""
+    free = min(float(workers), max(BUSY, cores - one.others))
+    return busy / (free * one.wall)
+
+
+def _row(workload: str, name: str, tasks: int, settings: Settings, taken: Taken) -> Row:
+    quiet = not_void(taken)
     used = quiet or taken
-    efficiency = statistics.median(
-        busy / (max(0.1, settings.workers - (one.others_cpu / one.wall)) * one.wall) for one, busy in used
-    )
-    note = f"efficiency {efficiency:.3f}" + ("" if quiet else " (void: the machine was busy)")
-    return Row(
-        workload,
-        name,
-        tasks,
-        wall=statistics.median(one.wall for one, _ in used) / tasks * 1e6,
-        wall_best=min(one.wall for one, _ in used) / tasks * 1e6,
-        coordinator_cpu=statistics.median(one.coordinator_cpu for one, _ in used) / tasks * 1e6,
-        workers_cpu=statistics.median(one.workers_cpu for one, _ in used) / tasks * 1e6,
-        extra={"efficiency": efficiency, "quiet_rounds": len(quiet), "rounds": len(taken), "note": note},
-    )
+    cores = len(os.sched_getaffinity(0))
+    figure = statistics.median(efficiency(one, busy, settings.workers, cores) for one, busy in used)
+    row = summed_up(workload, name, tasks, [one for one, _ in used])
+    row.extra |= {
+        "efficiency": figure if quiet else None,
+        "efficiency_if_void": None if quiet else figure,
+        "quiet_rounds": len(quiet),
+        "rounds": len(taken),
+        "note": f"efficiency {figure:.3f}" + (f" ({tasks} tasks)" if tasks != int(workload.split()[1]) else "")
+        if quiet
+        else f"void: others used {row.extra['others_cores']:.1f} cores",
+    }
+    return row
 
 
 if __name__ == "__main__":

@@ -8,16 +8,18 @@ import subprocess
 import sys
 import time
 
-from benchmarks.contenders import contenders
+from benchmarks.contenders import START_METHODS
 from benchmarks.graphs import fan
-from benchmarks.harness import Row, Settings, sample, script
+from benchmarks.harness import Row, Settings, opened, sample, script
+from benchmarks.rivals import cold_start
 
 _MPFLOW = """
 from benchmarks.bodies import noop
 from mpflow import Flow, task
+from mpflow.executors import ProcessExecutor
 with Flow("start") as flow:
     call = task(noop)()
-state = flow.run(executor="processes")
+state = flow.run(executor=ProcessExecutor({workers}))
 assert state.is_successful(), state
 print("done", flush=True)
 """
@@ -38,16 +40,25 @@ def measure(settings: Settings) -> list[Row]:
 
 
 def _cold(settings: Settings) -> list[Row]:
-    scripts = {"mpflow": _MPFLOW} | {
-        f"futures ({method})": _FUTURES.format(workers=settings.workers, method=method)
-        for method in ("fork", "forkserver", "spawn")
-    }
+    if settings.guest is not None:
+        scripts = {settings.guest: cold_start(settings.guest, settings.workers)}
+    else:
+        scripts = {"mpflow": _MPFLOW.format(workers=settings.workers)} | {
+            f"futures ({method})": _FUTURES.format(workers=settings.workers, method=method) for method in START_METHODS
+        }
     walls: dict[str, list[float]] = {name: [] for name in scripts}
-    for _ in range(2 if settings.quick else settings.rounds):
+    for _ in range(2 if settings.quick or settings.guest else settings.rounds):
         for name, code in scripts.items():
             walls[name].append(_first_result(code))
     return [
-        Row("W7 cold start", name, 1, statistics.median(each) * 1e6, min(each) * 1e6, extra={"walls": each})
+        Row(
+            "W7 cold start",
+            name,
+            1,
+            statistics.median(each) * 1e6,
+            min(each) * 1e6,
+            extra={"walls": each, "note": f"{statistics.median(each):.3f} s"},
+        )
         for name, each in walls.items()
     ]
 
@@ -58,37 +69,38 @@ def _first_result(code: str) -> float:
         [sys.executable, "-c", code], stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": os.getcwd()}
     ) as process:
         assert process.stdout is not None
-        line = process.stdout.readline()
+        # Some print a word of their own first.
+        lines = iter(process.stdout.readline, b"")
+        said = next((line for line in lines if line == b"done\n"), b"")
         wall = time.perf_counter() - began
-    if line != b"done\n" or process.returncode != 0:
-        raise RuntimeError(f"a fresh interpreter ended with exit code {process.returncode} and said {line!r}")
+    if not said or process.returncode != 0:
+        raise RuntimeError(f"a fresh interpreter ended with exit code {process.returncode}, having said {said!r} last")
     return wall
 
 
 def _warm(settings: Settings) -> list[Row]:
     graph = fan(1)
-    times = 20 if settings.quick else 200
     rows = []
-    for contender in contenders(settings.workers):
-        with contender:
-            timed = contender.prepare(graph)
+    with opened(settings, alone=True) as contenders:
+        for one in contenders:
+            timed = one.prepare(graph)
             taken = [sample(timed, [None]) for _ in range(3)]
             walls = []
-            for _ in range(times):
+            for _ in range(20 if settings.quick else 200 // one.share):
                 began = time.perf_counter()
                 timed()
                 walls.append(time.perf_counter() - began)
-        rows.append(
-            Row(
-                "W7 warm, one task",
-                contender.name,
-                1,
-                statistics.median(walls) * 1e6,
-                min(walls) * 1e6,
-                coordinator_cpu=min(one.coordinator_cpu for one in taken) * 1e6,
-                workers_cpu=min(one.workers_cpu for one in taken) * 1e6,
+            rows.append(
+                Row(
+                    "W7 warm, one task",
+                    one.name,
+                    1,
+                    statistics.median(walls) * 1e6,
+                    min(walls) * 1e6,
+                    coordinator_cpu=min(each.coordinator_cpu for each in taken) * 1e6,
+                    workers_cpu=min(each.workers_cpu for each in taken) * 1e6,
+                )
             )
-        )
     return rows
 
 

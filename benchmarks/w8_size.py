@@ -23,7 +23,7 @@ from benchmarks.harness import Row, Sample, Settings, sample, script
 class MpflowMap(Mpflow):
     """mpflow, with one map in place of as many calls. Looks at both ends of the answer only."""
 
-    def prepare(self, graph: Graph) -> Callable[[], list[object]]:
+    def prepare(self, graph: Graph, *, lean: bool = False) -> Callable[[], list[object]]:
         """Map over as many numbers as the graph has nodes."""
         from mpflow import Flow, task
 
