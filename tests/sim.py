@@ -93,8 +93,8 @@ TRIGGERS: tuple[Callable[..., Any], ...] = (
 )
 
 
-def random_plan(rng: random.Random, *, nodes: int = 8) -> Plan:
-    """Make a small plan with some of everything in it."""
+def random_plan(rng: random.Random, *, nodes: int = 8, plain: float = 0.0) -> Plan:
+    """Make a small plan with some of everything in it; the share `plain` of its nodes are as most nodes are."""
     specs: list[TaskSpec] = []
     for node in range(rng.randint(1, nodes)):
         links: list[Link] = []
@@ -103,6 +103,10 @@ def random_plan(rng: random.Random, *, nodes: int = 8) -> Plan:
             flattened = rng.random() < 0.15
             for _ in range(1 + (rng.random() < 0.1)):
                 links.append(Link(upstream, f"x{len(links)}", mapped, flattened, ("edge", upstream, node, len(links))))
+        if rng.random() < plain:
+            unmapped = tuple(link._replace(mapped=False, flattened=False) for link in links)
+            specs.append(TaskSpec(f"t{node}", f"t{node}", unmapped, max_retries=rng.choice((0, 1))))
+            continue
         retries = rng.choice((0, 0, 0, 1, 2))
         specs.append(
             TaskSpec(

@@ -251,12 +251,15 @@ class Members:
 
     def _default_reference_tasks(self) -> set[AnyTask]:
         from_ = self.joins()[1]
-        return {
-            task
-            for task in self.tasks
-            if (task not in from_ or all(edge.downstream_task.trailing for edge in from_[task]))
-            and not task.never_reference
-        }
+        found: set[AnyTask] = set()
+        for task in self.tasks:
+            for edge in from_.get(task, ()):
+                if not edge[1].trailing:
+                    break
+            else:
+                if not task.never_reference:
+                    found.add(task)
+        return found
 
     def set_reference_tasks(self, tasks: Iterable[AnyTask]) -> None:
         """Choose the tasks that decide whether a run succeeded; none resets to the default. ValueError for foreign ones."""

@@ -80,14 +80,18 @@ class Departures:
             phases[node] = READY
         self._ready.push_plain(nodes)
 
-    def leave_plain(self) -> None:
-        """Start the first attempts of plain nodes, as many as are next and there is room for."""
+    def foresight(self, share: int, held: int) -> int:
+        """How many more attempts may be out beforehand: with those held already one in `share` slots, and what there is room for."""
+        return min(self._slots - self._out, max(1, self._slots // share) - held)
+
+    def leave_plain(self) -> list[int]:
+        """Start the first attempts of plain nodes, as many as are next and there is room for; return them."""
         room = self._slots - self._out
         if room <= 0 or self._inline or not self._ready:
-            return
+            return []
         taken = self._ready.pop_plain(room, self._plan.plain, self._units.odd)
         if not taken:
-            return
+            return taken
         phases = self._units.phases
         for node in taken:
             phases[node] = RUNNING
@@ -95,9 +99,17 @@ class Departures:
         starts = self._starts
         if starts and starts[-1][0] == 1:
             starts[-1] = (1, [*starts[-1][1], *taken])
-            return
+            return taken
         together = range(taken[0], taken[0] + len(taken))
         starts.append((1, together if taken[-1] == together[-1] and taken == list(together) else taken))
+        return taken
+
+    def leave_ahead(self, nodes: Sequence[int]) -> None:
+        """Count plain nodes as out whose first attempts are foreseen."""
+        phases = self._units.phases
+        for node in nodes:
+            phases[node] = RUNNING
+        self._out += len(nodes)
 
     def plain_back(self, number: int) -> None:
         """Note that so many attempts of plain nodes are over."""

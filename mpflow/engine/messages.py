@@ -22,6 +22,7 @@ __all__ = [
     "Command",
     "Event",
     "Finish",
+    "Foresee",
     "Hooks",
     "Kill",
     "Measure",
@@ -31,6 +32,7 @@ __all__ = [
     "SlotsChanged",
     "Start",
     "Tick",
+    "Unbegun",
 ]
 
 
@@ -90,11 +92,28 @@ class AttemptsEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class Unbegun:
+    """First attempts that were asked for by Foresee and have not begun: handed back, as if never asked for."""
+
+    units: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
 class Start:
     """Begin the same attempt (1 for a first one) of each of these units, in this order."""
 
     units: Sequence[int]
     attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Foresee:
+    """First attempts of units that wait for one running unit each, or for one named here before them, and will start if it succeeds.
+
+    An executor may take them on, to begin only once that has succeeded; what it does not take, or cannot begin, is answered by Unbegun.
+    """
+
+    units: Sequence[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,8 +146,8 @@ class Finish:
     state: State
 
 
-Event: TypeAlias = Begin | Tick | CancelRequested | Measured | Restored | SlotsChanged | AttemptsEnded
-Command: TypeAlias = Start | Kill | Measure | Settle | Finish
+Event: TypeAlias = Begin | Tick | CancelRequested | Measured | Restored | SlotsChanged | AttemptsEnded | Unbegun
+Command: TypeAlias = Start | Foresee | Kill | Measure | Settle | Finish
 
 
 class AttemptInfo(NamedTuple):

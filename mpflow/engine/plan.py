@@ -102,8 +102,7 @@ class Plan:
                 continue
             deepest = -1
             upstreams = 0
-            for link in links:
-                upstream = link.upstream
+            for upstream, _, _, _, _ in links:
                 if not 0 <= upstream < node:
                     raise ValueError(
                         f"task {spec.name!r} (node {node}) has a link from node {upstream}; "

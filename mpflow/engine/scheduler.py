@@ -17,6 +17,10 @@ What has settled is first put down in `_fresh_nodes` and `_fresh_children`, and 
 a chain of a hundred thousand skips needs no deep stack. Successes of mapped children are the hot path: no object is made for them, and
 as long as the spread is `easy` no gate is asked.
 
+With `ahead`, what waits for nothing but one running plain unit is asked for beforehand (Foresee), and so on along a chain. Such units are
+RUNNING, as they are out, while they still wait: whoever holds them begins them only once that unit has succeeded, which is what their
+trigger would ask, and hands them back (Unbegun) otherwise; then they wait like any other, and the gate decides.
+
 What several attempts of one unit must know of each other is in `Past`, which most units never have. Attempts are numbered over
 retries and loops alike, and news of one that is not current is ignored.
 """
@@ -41,6 +45,7 @@ from mpflow.engine.messages import (
     Command,
     Event,
     Finish,
+    Foresee,
     Hooks,
     Kill,
     Measure,
@@ -49,6 +54,7 @@ from mpflow.engine.messages import (
     Settle,
     SlotsChanged,
     Tick,
+    Unbegun,
 )
 from mpflow.engine.plan import Plan, TaskSpec
 from mpflow.engine.records import Records
@@ -94,7 +100,8 @@ class Scheduler(Records):
     """Decides what a run does next.
 
     `start_nodes` run without a look upstream, and only they and what is downstream of them run. With `wait_for_retries=False` the run
-    finishes where only waiting for a moment would be left. `limits` bound what the attempts in flight take together of the resources
+    finishes where only waiting for a moment would be left. With `ahead` the executor can hold units back
+    until others have succeeded, and one in so many of its slots may be held so. `limits` bound what the attempts in flight take together of the resources
     that their specs name. With `fail_fast` the first failed unit is the last reason to start anything.
 
     Raises ValueError if a task alone takes more than a limit allows.
@@ -109,6 +116,7 @@ class Scheduler(Records):
         wait_for_retries: bool = True,
         limits: Mapping[str, float] | None = None,
         fail_fast: bool = False,
+        ahead: int = 0,
     ) -> None:
         super().__init__(Units(plan), _Alone() if hooks is None else hooks)
         self._plan = plan
@@ -134,6 +142,13 @@ class Scheduler(Records):
         """For each node 1 if something upstream of it was not a plain success."""
         self._straight = start_nodes is None
         """Whether no node has a past or is spared looking upstream, so that counting decides about plain ones."""
+
+        self._ahead = ahead if self._straight and any(plan.fan_in) else 0
+        self._held: set[int] = set()
+        """Units that are out although they still wait."""
+        self._foreseen: list[Command] = []
+        self._tails: list[int] = []
+        """Running plain nodes whose readers might be foreseen."""
 
         self._fresh_nodes: list[int] = []
         self._fresh_children: dict[int, list[int]] = {}
@@ -176,7 +191,7 @@ class Scheduler(Records):
     # News.
 
     def handle(self, events: Iterable[Event], now: float) -> list[Command]:
-        """Take the news, decide, and return what is to be done, in this order: settle, measure or kill, start, finish.
+        """Take the news, decide, and return what is to be done, in this order: settle, measure or kill, start, foresee, finish.
 
         Raises EngineBug for news that cannot be true.
         """
@@ -199,6 +214,8 @@ class Scheduler(Records):
         self._history.append((self._now, *note))
         if isinstance(event, AttemptsEnded):
             self._attempts_ended(event)
+        elif isinstance(event, Unbegun):
+            self._unbegun(event)
         elif isinstance(event, SlotsChanged):
             self._departures.have_slots(event.slots)
         elif isinstance(event, Measured):
@@ -276,6 +293,17 @@ class Scheduler(Records):
                 self._outcome(uid, node, outcome)
         self._departures.plain_back(back)
 
+    def _unbegun(self, event: Unbegun) -> None:
+        phases, plain = self._units.phases, self._plan.plain
+        for uid in event.units:
+            if not 0 <= uid < self._units.nodes or not plain[uid] or phases[uid] != RUNNING or uid in self._units.past:
+                self._bug(f"unit {uid} was handed back without having been foreseen")
+            phases[uid] = WAITING
+            self._held.discard(uid)
+            self._departures.plain_back(1)
+            if not self._waits[uid]:
+                self._open(uid)
+
     def _measured(self, event: Measured) -> None:
         node, width = event.node, event.width
         if node not in self._measuring:
@@ -304,7 +332,7 @@ class Scheduler(Records):
         self._begun = True
         units, upstream, waits = self._units, self._upstream, self._waits
         if self._given:
-            self._straight = False
+            self._straight, self._ahead = False, 0
         if self._straight:
             waits = self._waits = array("q", self._plan.fan_in)
             plain = self._plan.plain
@@ -567,6 +595,7 @@ class Scheduler(Records):
         downstream, phases, records = self._plan.downstream, self._units.phases, self._units.records
         spreads, waits, doubts = self._units.spreads, self._waits, self._doubts
         plain, straight, succeeded, waiting = self._plan.plain, self._straight, SUCCEEDED, WAITING
+        held = self._held
         clear: list[int] = []
         for node in nodes:
             readers = downstream[node]
@@ -582,6 +611,8 @@ class Scheduler(Records):
                         continue
                 left = waits[reader] = waits[reader] - 1
                 if left or phases[reader] != waiting:
+                    if held:
+                        held.discard(reader)
                     continue
                 if straight and plain[reader] and not doubts[reader] and records[reader] is None:
                     clear.append(reader)
@@ -636,11 +667,48 @@ class Scheduler(Records):
         """Start what there is room for, and go on while that settles anything."""
         self._release()
         if self._halted is None:
-            self._departures.leave_plain()
+            left = self._departures.leave_plain()
+            if self._ahead:
+                self._tails += left
         while self._halted is None and (span := self._departures.next()) is not None:
             self._launch(*span)
             if self._fresh_nodes or self._fresh_children:
                 self._release()
+        if self._tails and self._halted is None:
+            self._foresee()
+
+    def _foresee(self) -> None:
+        """Ask beforehand for what waits for nothing but a running plain node, as far as there is room."""
+        room = self._departures.foresight(self._ahead, len(self._held))
+        if room <= 0:
+            return
+        phases, waits, doubts, records = self._units.phases, self._waits, self._doubts, self._units.records
+        plain, downstream, running, waiting = self._plan.plain, self._plan.downstream, RUNNING, WAITING
+        found: list[int] = []
+        tails, self._tails = self._tails, []
+        for node in tails:
+            readers = downstream[node]
+            if not readers or phases[node] != running:
+                continue
+            for reader in readers:
+                if len(found) >= room:
+                    self._tails.append(node)
+                    break
+                if (
+                    waits[reader] == 1
+                    and plain[reader]
+                    and phases[reader] == waiting
+                    and not doubts[reader]
+                    and records[reader] is None
+                ):
+                    phases[reader] = running
+                    found.append(reader)
+                    # Its own readers are next, in this very loop.
+                    tails.append(reader)
+        if found:
+            self._held.update(found)
+            self._departures.leave_ahead(found)
+            self._foreseen.append(Foresee(found))
 
     def _launch(self, node: int, start: int, stop: int) -> None:
         spec = self._plan.specs[node]
@@ -675,6 +743,9 @@ class Scheduler(Records):
             commands += self._orders
             self._orders.clear()
         commands += self._departures.commands()
+        if self._foreseen:
+            commands += self._foreseen
+            self._foreseen.clear()
         if self._departures.out or self._measuring:
             return commands
         if self._halted is not None or not (self._departures.waiting or self._alarms):

@@ -21,6 +21,9 @@ SEALED: Final = 1
 """An input's value is bytes: the pickle of the value meant."""
 MANY: Final = 2
 """An input's value is a sequence of (kind, value) pairs, which the body receives as one list."""
+AHEAD: Final = 3
+"""An input's value is the unit whose result it is going to be; only where an executor `Foresees`. An empty key stands for an
+upstream that has to succeed and is no argument."""
 
 
 class CtrlC(KeyboardInterrupt):  # no error, but somebody's wish
@@ -101,6 +104,19 @@ class Executor(Protocol):
 
     def close(self) -> None:
         """End the run: ask, wait briefly, kill. May be called twice and never waits for a body."""
+
+
+class Foresees(Protocol):
+    """What an executor has besides that can hold jobs back until others have succeeded."""
+
+    foresight: int
+    """One in so many of its slots may be taken by jobs held back."""
+
+    def submit_ahead(self, jobs: Sequence[Job], ahead: Sequence[Job]) -> None:
+        """Take jobs on, and with them those that may begin as soon as what they wait for has succeeded.
+
+        What is not taken, or cannot begin, is reported by an Unbegun event.
+        """
 
 
 # Asked for by name: isinstance() with a runtime-checkable protocol costs more than a short task.

@@ -14,13 +14,13 @@ from datetime import date, datetime, timedelta
 from types import TracebackType
 from typing import Any, Final, Literal, cast
 
-from mpflow.engine.messages import AttemptsEnded, Event, SlotsChanged
+from mpflow.engine.messages import AttemptsEnded, Event, SlotsChanged, Unbegun
 from mpflow.engine.state import Failed, State
 from mpflow.errors import (
     PayloadError,
 )
 from mpflow.executors import outcomes, surroundings
-from mpflow.executors.port import MANY, SEALED, Body, Job, checked_workers
+from mpflow.executors.port import AHEAD, MANY, SEALED, Body, Input, Job, checked_workers
 from mpflow.pool.link import Order, Work
 from mpflow.pool.pool import Death, Pool
 from mpflow.worker import codec, protocol
@@ -80,6 +80,8 @@ class ProcessExecutor:
         if max_tasks_per_worker is not None and max_tasks_per_worker < 1:
             raise ValueError(f"max_tasks_per_worker is {max_tasks_per_worker!r}; it must be at least 1")
         self.max_workers = checked_workers(max_workers) or surroundings.usable_cpus()
+        self.foresight = 2 * self.max_workers
+        """One slot in so many may hold a job that is sent before what it waits for has ended; such jobs share one worker."""
         self.start_method = start_method
         self.memory_limit = None if memory_limit is None else surroundings.parse_bytes(memory_limit)
         self._initializer = initializer
@@ -97,6 +99,9 @@ class ProcessExecutor:
         self._prepared: dict[int, _Prepared] = {}
         self._body_ids: dict[int, int | PayloadError] = {}
         self._failed: list[tuple[int, int, State]] = []
+        self._heads: dict[int, Order] = {}
+        """By unit: orders that others have been sent behind, or may yet be."""
+        self._handed_back: list[int] = []
         self._slots = 0
         self._trusted: set[str] = set()
         self._pictured: tuple[tuple[object, ...], bytes] | None = None
@@ -153,39 +158,80 @@ class ProcessExecutor:
     def submit(self, jobs: Sequence[Job]) -> None:
         """Send jobs to the workers; one that cannot be pickled is reported as failed."""
         orders: list[Order] = []
-        prepared, bodies = self._prepared, self._bodies
+        order_for = self._order_for
         for job in jobs:
-            body = bodies[job.node]
-            ready = prepared.get(id(body))
-            if ready is None:
-                ready = prepared[id(body)] = self._prepare(body)
-            if ready.error is not None:
-                self._refuse(job, ready.error)
-                continue
-            inputs: tuple[tuple[str, bytes | list[bytes]], ...] = ()
-            extra: bytes | None = None
-            size, apart = ready.size, False
-            if job.inputs or job.extra:
-                try:
-                    inputs, size, apart = self._encode_inputs(job, size)
-                    if job.extra:
-                        extra = self._encode(dict(job.extra), f"task {self._name(job)!r}: its own context")
-                except PayloadError as error:
-                    self._refuse(job, error)
-                    continue
-            order = Order(
-                (job.attempt << _ATTEMPT_SHIFT) | job.unit,
-                ready.work,
-                job.slug,
-                job.index,
-                job.run_count,
-                inputs,
-                extra,
-                size,
-            )
-            order.apart = apart
-            orders.append(order)
+            try:
+                orders.append(order_for(job))
+            except PayloadError as error:
+                self._refuse(job, error)
         self._at_work().submit(orders)
+
+    def submit_ahead(self, jobs: Sequence[Job], ahead: Sequence[Job]) -> None:
+        """Send jobs to the workers, and behind them those that are to begin once they have succeeded, where these share a worker."""
+        heads = self._heads
+        awaited = {value for job in ahead for _, kind, value in job.inputs if kind == AHEAD}
+        orders: list[Order] = []
+        for job in jobs:
+            try:
+                order = self._order_for(job)
+            except PayloadError as error:
+                self._refuse(job, error)
+                continue
+            orders.append(order)
+            if job.unit in awaited:
+                heads[job.unit] = order
+        followers: list[Order] = []
+        for job in ahead:
+            after: list[tuple[str, Order]] = []
+            known: list[Input] = []
+            for given in job.inputs:
+                if given.kind != AHEAD:
+                    known.append(given)
+                elif (before := heads.get(cast(int, given.value))) is not None:
+                    after.append((given.key, before))
+                else:
+                    break
+            else:
+                try:
+                    order = self._order_for(job, known)
+                # What cannot be pickled is said when the task's turn has come.
+                except PayloadError:
+                    self._handed_back.append(job.unit)
+                    continue
+                order.after = tuple(after)
+                heads[job.unit] = order
+                followers.append(order)
+                continue
+            self._handed_back.append(job.unit)
+        self._at_work().submit(orders, followers)
+
+    def _order_for(self, job: Job, inputs_given: Sequence[Input] | None = None) -> Order:
+        given = job.inputs if inputs_given is None else inputs_given
+        body = self._bodies[job.node]
+        ready = self._prepared.get(id(body))
+        if ready is None:
+            ready = self._prepared[id(body)] = self._prepare(body)
+        if ready.error is not None:
+            raise ready.error
+        inputs: tuple[tuple[str, bytes | list[bytes]], ...] = ()
+        extra: bytes | None = None
+        size, apart = ready.size, False
+        if given or job.extra:
+            inputs, size, apart = self._encode_inputs(job, given, size)
+            if job.extra:
+                extra = self._encode(dict(job.extra), f"task {self._name(job)!r}: its own context")
+        order = Order(
+            (job.attempt << _ATTEMPT_SHIFT) | job.unit,
+            ready.work,
+            job.slug,
+            job.index,
+            job.run_count,
+            inputs,
+            extra,
+            size,
+        )
+        order.apart = apart
+        return order
 
     def _refuse(self, job: Job, error: PayloadError) -> None:
         refused = PayloadError(f"{error} (attempt {job.run_count})")
@@ -198,20 +244,26 @@ class ProcessExecutor:
         name = self._bodies[job.node].name
         return name if job.index < 0 else f"{name}[{job.index}]"
 
-    def _encode_inputs(self, job: Job, size: int) -> tuple[tuple[tuple[str, bytes | list[bytes]], ...], int, bool]:
+    def _encode_inputs(
+        self, job: Job, given: Sequence[Input], size: int
+    ) -> tuple[tuple[tuple[str, bytes | list[bytes]], ...], int, bool]:
         """Pickle what is not pickled yet; return it, how many bytes the pipe will carry, and whether others go beside it."""
         encoded: list[tuple[str, bytes | list[bytes]]] = []
         apart = False
-        for key, kind, value in job.inputs:
+        for key, kind, value in given:
+            if type(value) is bytes and kind == SEALED:
+                encoded.append((key, value))
+                size += len(value)
+                continue
             if kind == MANY:
                 parts = [self._encode_input(job, key, *each) for each in cast("Sequence[tuple[int, object]]", value)]
                 encoded.append((key, parts))
-                given = parts
+                made = parts
             else:
                 one = self._encode_input(job, key, kind, value)
                 encoded.append((key, one))
-                given = [one]
-            for data in given:
+                made = [one]
+            for data in made:
                 if type(data) is bytes:
                     size += len(data)
                 else:
@@ -270,8 +322,10 @@ class ProcessExecutor:
         """Return the attempts that have ended, and how many slots there are where that has changed."""
         pool = self._at_work()
         failed, self._failed = self._failed, []
-        reports = pool.wait(0 if failed else timeout)
-        if not reports and not failed:
+        reports = pool.wait(0 if failed or self._handed_back else timeout)
+        handed_back, self._handed_back = self._handed_back, []
+        heads = self._heads
+        if not reports and not failed and not handed_back:
             return []
         shift, mask, won = _ATTEMPT_SHIFT, _UNIT_MASK, protocol.WON
         run, trusted = pool.run, self._trusted
@@ -284,6 +338,11 @@ class ProcessExecutor:
             outcomes.append(state)
         for order, record in reports:
             job = order.job
+            if heads:
+                heads.pop(job & mask, None)
+            if record is None:
+                handed_back.append(job & mask)
+                continue
             units.append(job & mask)
             attempts.append(job >> shift)
             if (
@@ -295,6 +354,8 @@ class ProcessExecutor:
             else:
                 outcomes.append(self._outcome(order, record))
         events: list[Event] = [AttemptsEnded(units, attempts, outcomes)]
+        if handed_back:
+            events.append(Unbegun(handed_back))
         capacity = pool.capacity
         if capacity > self._slots * 1.4 or capacity < self._slots * 0.6:
             self._slots = capacity
@@ -381,6 +442,8 @@ class ProcessExecutor:
                 pool.close()
         self._bodies, self._base = (), {}
         self._prepared.clear()
+        self._heads.clear()
+        self._handed_back.clear()
         self._body_ids.clear()
         self._failed.clear()
         if self._taken.locked():

@@ -42,7 +42,22 @@ class Work:
 class Order:
     """One job on its way: what is sent, and where it has got to."""
 
-    __slots__ = ("apart", "cost", "extra", "index", "inputs", "job", "run_count", "seq", "size", "slug", "why", "work")
+    __slots__ = (
+        "after",
+        "apart",
+        "cost",
+        "extra",
+        "index",
+        "inputs",
+        "job",
+        "link",
+        "run_count",
+        "seq",
+        "size",
+        "slug",
+        "why",
+        "work",
+    )
 
     def __init__(  # noqa: PLR0917 - made for each job, and keywords cost as much as the rest
         self,
@@ -66,6 +81,10 @@ class Order:
         """Bytes of its inputs and constants, near enough."""
         self.apart = False
         """Whether there are parcels among its inputs."""
+        self.after: tuple[tuple[str, Order], ...] = ()
+        """The orders that must have succeeded on the same worker just before, each with the argument it is for."""
+        self.link = 0
+        """The number of the link it was last given to."""
         self.seq = 0
         self.cost = 0
         self.why: str | None = None

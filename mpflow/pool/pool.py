@@ -33,6 +33,8 @@ _PEEK_AT_MOST_S: Final = 0.05
 _NEVER_S: Final = float("inf")
 _RECALL_NS: Final = 1_000_000
 """How long a body must have run before the jobs behind it are fetched back for an idle worker."""
+_BLIND: Final = 16
+"""Most jobs queued where nobody knows yet how long they take, each of them waiting for the one before."""
 _GRACE_S: Final = 0.1
 _SPIN_NS: Final = 40_000
 """A job expected to take no longer than this is waited for awake."""
@@ -49,7 +51,8 @@ class Death(NamedTuple):
     rss: int | None
 
 
-Report = tuple[Order, "tuple[Any, ...] | Death"]
+Report = tuple[Order, "tuple[Any, ...] | Death | None"]
+"""An order and how it ended; None for one that followed others and is handed back unbegun."""
 
 
 class Statistics(NamedTuple):
@@ -321,10 +324,13 @@ class Pool:
 
     # -- jobs ----------------------------------------------------------------------------------------------------------------
 
-    def submit(self, orders: Iterable[Order]) -> None:
-        """Take orders on and send what workers have room for."""
+    def submit(self, orders: Iterable[Order], followers: Iterable[Order] = ()) -> None:
+        """Take orders on and send what workers have room for.
+
+        Followers go to the worker that has what they follow, if that is one and has room; else they are reported with None.
+        """
         self._backlog.extend(orders)
-        self._dispatch()
+        self._dispatch(followers)
 
     @property
     def capacity(self) -> int:
@@ -359,14 +365,22 @@ class Pool:
             if len(link.queue) > 1 or (link.queue and link.cell[BEGUN] < link.queue[0].seq):
                 running = link.cell[BEGUN]
                 for order in link.queue:
-                    if order.seq > running:
+                    if order.seq > running and not order.after:
                         order.why = why
                 self._recall(link, running)
 
-    def _dispatch(self) -> None:
+    def _dispatch(self, followers: Iterable[Order] = ()) -> None:
         """Give out what workers have room for, the least loaded first."""
         if self.depot.stirred:
             self._note_freed()
+        if followers:
+            batches = self._share_out()
+            for order in followers:
+                if not self._place_behind(order, batches):
+                    self._ready.append((order, None))
+            if batches:
+                self._send_batches(list(batches.values()))
+            return
         backlog = self._backlog
         if not backlog:
             return
@@ -376,6 +390,13 @@ class Pool:
                 if not link.queue and self._open_to_work(link):
                     self._send_batches([(link, self._take_from_backlog(link, 1))])
                     return
+        batches = self._share_out()
+        if batches:
+            self._send_batches(list(batches.values()))
+
+    def _share_out(self) -> dict[int, tuple[Link, list[Order]]]:
+        """Move orders from the backlog to the queues of links, by number of which they are returned to be sent."""
+        backlog = self._backlog
         batches: dict[int, tuple[Link, list[Order]]] = {}
         links = [link for link in self._links.values() if self._open_to_work(link)]
         while backlog and links:
@@ -393,8 +414,34 @@ class Pool:
             batch += taken
             if taken[-1].size > LARGE or (self._max_tasks and link.taken >= self._max_tasks):
                 links.remove(link)
-        if batches:
-            self._send_batches(list(batches.values()))
+        return batches
+
+    def _place_behind(self, order: Order, batches: dict[int, tuple[Link, list[Order]]]) -> bool:
+        """Queue an order where what it follows is, if that is one worker and it has room."""
+        number = order.after[0][1].link
+        link = self._links.get(number)
+        for _, before in order.after:
+            if before.link != number:
+                link = None
+        if link is None or order.size > LARGE or not self._open_to_work(link):
+            return False
+        queue = link.queue
+        cost = self._costs.get(order.work.body, 0)
+        if cost:
+            if len(queue) > 1 and link.load + cost > BUDGET_NS:
+                return False
+        else:
+            # Nobody knows how long it takes, so it may wait only behind what it would wait for anywhere.
+            if len(queue) >= _BLIND or (queue and queue[-1] is not order.after[-1][1]):
+                return False
+            cost = OVERHEAD_NS
+        order.cost = cost
+        order.link = link.number
+        queue.append(order)
+        link.load += cost
+        link.taken += 1
+        batches.setdefault(link.number, (link, []))[1].append(order)
+        return True
 
     def _take_from_backlog(self, link: Link, most: int) -> list[Order]:
         """Move up to `most` orders of one body from the backlog to a link, as far as it has room."""
@@ -416,6 +463,7 @@ class Pool:
                 break
             backlog.popleft()
             order.cost = cost
+            order.link = link.number
             taken.append(order)
         queue.extend(taken)
         link.load += cost * len(taken)
@@ -441,6 +489,8 @@ class Pool:
                 link.run = self._run
                 operations += [*self._forgetting(link), self._run_brief]
             taught = link.taught
+            kept: list[int] = []
+            at = len(operations)
             seq = link.last_seq
             for order in orders:
                 work = order.work
@@ -458,10 +508,16 @@ class Pool:
                 inputs: object = order.inputs
                 if order.apart or work.apart:
                     spec, inputs = self.depot.wire(link, spec), self.depot.wire(link, inputs)
-                operations.append(
-                    (job_op, seq, order.job, spec, order.slug, order.index, order.run_count, inputs, order.extra)
-                )
+                job = (job_op, seq, order.job, spec, order.slug, order.index, order.run_count, inputs, order.extra)
+                if order.after:
+                    awaited = tuple([(key, before.seq) for key, before in order.after])
+                    kept += [number for _, number in awaited]
+                    job = (protocol.FOLLOW, *job[1:], awaited)  # type: ignore[assignment]  # one longer
+                operations.append(job)
             link.last_seq = seq
+            if kept:
+                # Before any job that they may be about.
+                operations.insert(at, (protocol.KEEP, tuple(kept)))
             if watches:
                 # Before the job: the watch must be set when it begins.
                 for at in range(0, len(watches), 500):
@@ -619,10 +675,13 @@ class Pool:
 
     def _requeue(self, orders: Iterable[Order]) -> None:
         for order in sorted(orders, key=lambda order: order.seq, reverse=True):
-            if order.why is None:
-                self._backlog.appendleft(order)
-            else:
+            order.link = 0
+            if order.why is not None:
                 self._ready.append((order, Death(far.BY_REQUEST, None, None)))
+            elif order.after:
+                self._ready.append((order, None))
+            else:
+                self._backlog.appendleft(order)
 
     def _take(self, link: Link, records: list[tuple[Any, ...]]) -> None:
         ready = self._ready

@@ -7,6 +7,7 @@ that called `flow.run`.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 from mpflow.engine.messages import (
     AttemptsEnded,
@@ -14,18 +15,20 @@ from mpflow.engine.messages import (
     Command,
     Event,
     Finish,
+    Foresee,
     Kill,
     Measure,
     Settle,
     Start,
     Tick,
+    Unbegun,
 )
 from mpflow.engine.plan import Plan
 from mpflow.engine.scheduler import Scheduler
 from mpflow.engine.state import Failed, Running, State
 from mpflow.errors import EngineBug
 from mpflow.executors.here import attempt
-from mpflow.executors.port import Body, Executor, Job
+from mpflow.executors.port import Body, Executor, Foresees, Job
 from mpflow.runtime.clock import Clock
 from mpflow.runtime.hooks import RunHooks
 from mpflow.runtime.inputs import Inputs
@@ -139,21 +142,37 @@ class Coordinator:
         """Carry out commands in order; return what is known at once."""
         news: list[Event] = []
         jobs: list[Job] = []
+        ahead: list[Job] = []
         for command in commands:
             match command:
                 case Start():
                     self._start(command, jobs, news)
                 case Settle():
                     self._watch.settled(command.units)
+                case Foresee():
+                    self._foresee(command, ahead, news)
                 case Measure():
                     news.append(self._inputs.measure(command.node))
                 case Kill():
                     self._executor.kill(command.unit, command.attempt, command.why)
                 case Finish():
                     self._final = command.state
-        if jobs:
+        if ahead:
+            cast(Foresees, self._executor).submit_ahead(jobs, ahead)
+        elif jobs:
             self._executor.submit(jobs)
         return news
+
+    def _foresee(self, command: Foresee, ahead: list[Job], news: list[Event]) -> None:
+        inputs, specs = self._inputs, self._plan.specs
+        for node in command.units:
+            try:
+                given = inputs.ahead(node)
+            # Opening an upstream result runs the user's code; what is wrong with it is said when the task's turn comes.
+            except Exception:  # noqa: BLE001 - see above
+                news.append(Unbegun((node,)))
+                continue
+            ahead.append(_new(Job, (node, 1, node, -1, 1, specs[node].slug, given, None)))
 
     def _start(self, command: Start, jobs: list[Job], news: list[Event]) -> None:
         scheduler, inputs, hooks, specs = self._scheduler, self._inputs, self._hooks, self._plan.specs

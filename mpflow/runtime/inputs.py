@@ -15,7 +15,7 @@ from mpflow.engine.plan import Link, Plan, TaskSpec
 from mpflow.engine.scheduler import Scheduler
 from mpflow.engine.sealed import Sealed
 from mpflow.engine.state import Failed, Skipped, State
-from mpflow.executors.port import LIVE, MANY, SEALED, Input, live
+from mpflow.executors.port import AHEAD, LIVE, MANY, SEALED, Input, live
 from mpflow.worker.perform import describe
 
 _new = tuple.__new__
@@ -51,6 +51,17 @@ class Inputs:
             kind, value = self._value(link, index)
             given = Input(key, kind, value)
             inputs.append(self._shown(link, index, given) if node in self._shows_skips else given)
+        return inputs
+
+    def ahead(self, node: int) -> Sequence[Input]:
+        """Return the inputs of a plain node, the results that are still to come by the units they will be of."""
+        record_of = self._scheduler.record
+        inputs: list[Input] = []
+        for link in self._specs[node].links:
+            if record_of(link.upstream) is None:
+                inputs.append(Input(link.key or "", AHEAD, link.upstream))
+            elif link.key is not None:
+                inputs.append(Input(link.key, *self._value(link, -1)))
         return inputs
 
     def _shown(self, link: Link, index: int, given: Input) -> Input:

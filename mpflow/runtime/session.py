@@ -113,6 +113,7 @@ def _drive(
         wait_for_retries=options.wait_for_retries,
         limits=options.limits or None,
         fail_fast=options.fail_fast,
+        ahead=getattr(executor, "foresight", 0) if not options.task_contexts and reuse is None else 0,
     )
     hooks.bind(scheduler.unit, scheduler.attempt)
     inputs = Inputs(plan, scheduler, shows_skips=compiled.shows_skips)

@@ -19,14 +19,14 @@ from types import ModuleType
 from typing import Any, Final, NoReturn, cast
 
 from mpflow.engine.signals import Signal
-from mpflow.engine.state import Success
+from mpflow.engine.state import State, Success
 from mpflow.worker import protocol
 from mpflow.worker.attempt_context import attempt_context
 from mpflow.worker.codec import PROTOCOL, dump, refusal, trial
 from mpflow.worker.failures import failure_of, tell
 from mpflow.worker.hygiene import Hygiene, move_high
 from mpflow.worker.logs import LogForwarder
-from mpflow.worker.perform import perform
+from mpflow.worker.perform import RETURNED, call
 from mpflow.worker.protocol import BEGUN, CHUNK, LIMIT, NEVER, OPENING_NS, POOL_MARK, REPORTED, START
 from mpflow.worker.shelf import LARGE, Shelf
 
@@ -50,6 +50,8 @@ SCRUB_NS: Final = 5_000_000
 _SIMPLE: Final = frozenset((type(None), bool, int, float, str))
 """Types of results that nothing of the user's has a say in, and that cannot be in the way of the ring."""
 _SHORT: Final = 4096
+_HANDED_ON: Final = 65536
+"""Bytes of the longest result that is kept for jobs that follow."""
 
 
 class Worker:
@@ -76,6 +78,12 @@ class Worker:
         self._fresh: bytes | None = None
         self._copied: dict[str, dict[str, object]] = {}
         self._dropped: list[int] = []
+        self._wanted: dict[int, int] = {}
+        """For each job that others follow how many of these are still to come."""
+        self._kept: dict[int, bytes] = {}
+        """What those of them returned that have succeeded."""
+        self._last = (0, b"")
+        """The last job that succeeded with plain data, and what it returned."""
         self._remaining = -1
         self._pid = _getpid()
         self._thread = _thread.get_ident()
@@ -103,10 +111,16 @@ class Worker:
             if not operations:
                 continue
             last = len(operations) - 1
+            # Those who send jobs that follow others wait for nothing else, and should have more on the way before these run out.
+            middle = last // 2
             for position, operation in enumerate(operations):
                 kind = operation[0]
                 if kind == protocol.JOB:
                     self._perform(operation, position == last)
+                elif kind == protocol.FOLLOW:
+                    self._follow(operation, position in (middle, last))
+                elif kind == protocol.KEEP:
+                    self._keep(operation[1])
                 elif kind == protocol.TEACH:
                     self._taught[operation[1]] = operation[2]
                 elif kind == protocol.BEGIN_RUN:
@@ -253,7 +267,7 @@ class Worker:
 
     # -- jobs ----------------------------------------------------------------------------------------------------------------
 
-    def _perform(self, operation: tuple[Any, ...], last: bool) -> None:
+    def _perform(self, operation: Sequence[Any], last: bool) -> None:
         """Do one job, from its mark to a clean process."""
         cell, seq = self._cell, operation[1]
         begun = _now()
@@ -272,6 +286,11 @@ class Worker:
         cell[START] = NEVER
         self._append(record)
         cell[REPORTED] = seq
+        if record[0] == protocol.WON and record[9] is None and type(record[8]) is bytes:
+            # The coordinator cannot but find the same success in it.
+            self._last = seq, record[8]
+            if seq in self._wanted and len(record[8]) <= _HANDED_ON:
+                self._kept[seq] = record[8]
         del record
         now = _now()
         if last or now - self._flushed_at > FLUSH_NS:
@@ -291,7 +310,41 @@ class Worker:
             if not self._remaining:
                 self._retire("it has done max_tasks_per_worker tasks")
 
-    def _attempt(self, operation: tuple[Any, ...], begun: int) -> tuple[object, ...]:
+    def _keep(self, numbers: Sequence[int]) -> None:
+        """Keep what jobs return that others follow: those to come, and the one reported last."""
+        wanted = self._wanted
+        for number in numbers:
+            wanted[number] = wanted.get(number, 0) + 1
+        seq, data = self._last
+        if seq in wanted and len(data) <= _HANDED_ON:
+            self._kept[seq] = data
+
+    def _follow(self, operation: tuple[Any, ...], last: bool) -> None:
+        """Do a job if those that it follows have succeeded here; hand it back at once otherwise."""
+        *job, awaited = operation
+        wanted, kept = self._wanted, self._kept
+        inputs = list(job[7])
+        ready = True
+        for key, number in awaited:
+            data = kept.get(number)
+            others = wanted[number] - 1
+            if others:
+                wanted[number] = others
+            else:
+                del wanted[number]
+                kept.pop(number, None)
+            if data is None:
+                ready = False
+            elif key:
+                inputs.append((key, data))
+        if ready:
+            job[7] = inputs
+            self._perform(job, last)
+        else:
+            # Now, not with others later: a job that is neither begun nor handed back when a later one begins would be charged.
+            self._append((protocol.DROPPED, (job[1],)))
+
+    def _attempt(self, operation: Sequence[Any], begun: int) -> tuple[object, ...]:
         """Open a job, let its body run, and put its outcome into a record."""
         _, seq, job, spec, slug, index, run_count, inputs, extra = operation
         echo = (seq, job, self._run, index, run_count)
@@ -328,19 +381,23 @@ class Worker:
 
             run = printing_to_log(run)
         self._cell[START] = begun = _now()
-        state = perform(run, values, context)
+        returned, end = call(run, values, context)
         taken = _now() - begun
-        self._check_pid()
+        if _getpid() != self._pid:
+            self._check_pid()
         self._hygiene.flush()
-        if type(state) is not Success or state.message != RETURNED or isinstance(state.result, Signal):
-            return (protocol.LOST, *echo, begun, taken, *failure_of(state))
+        if not returned:
+            return (protocol.LOST, *echo, begun, taken, *failure_of(cast(State, end)))
+        if isinstance(end, Signal):
+            return (protocol.LOST, *echo, begun, taken, *failure_of(Success(RETURNED, end)))
         try:
-            return (protocol.WON, *echo, begun, taken, *self._encode(state.result))
+            data, names = self._encode(end)
         # Pickling and the loading on trial run the user's code.
         except BaseException as error:  # noqa: BLE001
             self._check_pid()
-            text = "its result " + refusal(state.result, error)
+            text = "its result " + refusal(end, error)
             return (protocol.LOST, *echo, begun, taken, None, "PayloadError", text, tell(error)[2])
+        return (protocol.WON, seq, job, self._run, index, run_count, begun, taken, data, names)
 
     def _value(self, value: Any) -> Any:
         """Open what was sent: a pickle, a place in a segment, or a list of either."""
@@ -380,10 +437,6 @@ class Worker:
         if self._fresh is not None:
             base = {**base, **_loads(self._fresh)}
         return base
-
-
-RETURNED = perform(lambda: None, {}, {}).message
-"""The message of a state whose body simply returned."""
 
 
 def begin(number: int, fds: Sequence[int], *, nonce: int, mapping: memoryview, own_main: ModuleType | None) -> NoReturn:

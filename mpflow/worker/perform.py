@@ -7,12 +7,14 @@ in whatever process or thread it keeps; nothing here knows which.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import cast
 
 from mpflow._context import replace_values
 from mpflow.engine.signals import Signal
 from mpflow.engine.state import Failed, State, Success
 
-_RETURNED = "Task run succeeded."
+RETURNED = "Task run succeeded."
+"""The message of a state whose body simply returned."""
 
 
 def perform(
@@ -27,18 +29,30 @@ def perform(
     A signal raised at any depth becomes its own state, any other exception a `Failed` that
     holds it as its result. Exceptions of the types in `through` are raised instead.
     """
+    returned, end = call(run, inputs, values, through=through)
+    return Success(RETURNED, end) if returned else cast(State, end)
+
+
+def call(
+    run: Callable[..., object],
+    inputs: Mapping[str, object],
+    values: dict[str, object],
+    *,
+    through: tuple[type[BaseException], ...] = (),
+) -> tuple[bool, object]:
+    """Do what `perform` does, and make no state of a value that was returned: (True, that value) or (False, the state)."""
     outer = replace_values(values)
     try:
-        return Success(_RETURNED, run(**inputs))
+        return True, run(**inputs)
     except Signal as signal:
         if through and isinstance(signal, through):
             raise
-        return signal.state
+        return False, signal.state
     # The body is the user's code: whatever it raises, SystemExit included, is its outcome.
     except BaseException as error:
         if through and isinstance(error, through):
             raise
-        return failure(error)
+        return False, failure(error)
     finally:
         replace_values(outer)
 

@@ -59,6 +59,12 @@ JOB: Final = 3
 """(JOB, seq, job, spec, slug, index, run_count, inputs, extra); spec is (body id, constants, name, tags, log_stdout) or the id of
 one that was taught; inputs are (key, value or values); a value is a pickle, or a tuple that says where in a segment it lies; extra is a pickle or None."""
 
+FOLLOW: Final = 5
+"""(FOLLOW, …as JOB…, awaited): a job to be done only if others have succeeded on this worker; awaited are (key, seq): what seq
+returned is the input of that key, or none where the key is empty."""
+KEEP: Final = 6
+"""(KEEP, numbers): jobs, this one's or those to come, whose results jobs that follow will ask for, once for each mention."""
+
 # Reports that come up; the first element of each record.
 UP: Final = 10
 """(UP, pid): the process runs and is ready for jobs."""
@@ -69,7 +75,7 @@ LOST: Final = 12
 GARBLED: Final = 17
 """As LOST, for a job whose body or inputs could not be unpickled."""
 DROPPED: Final = 13
-"""(DROPPED, numbers): jobs handed back unbegun, in order."""
+"""(DROPPED, numbers): jobs handed back unbegun, in order; such as were recalled, or followed one that did not succeed."""
 RETIRING: Final = 14
 """(RETIRING, why): the process leaves by itself; what it has not begun is handed back."""
 BROKEN: Final = 15

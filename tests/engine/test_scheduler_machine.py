@@ -18,6 +18,7 @@ from mpflow.engine.messages import (
     CancelRequested,
     Event,
     Finish,
+    Foresee,
     Measure,
     Measured,
     Restored,
@@ -25,6 +26,7 @@ from mpflow.engine.messages import (
     SlotsChanged,
     Start,
     Tick,
+    Unbegun,
 )
 from mpflow.engine.scheduler import Scheduler
 from mpflow.engine.state import (
@@ -86,6 +88,8 @@ class SchedulerMachine(RuleBasedStateMachine):
         super().__init__()
         self.now = EPOCH
         self.out: dict[int, int] = {}
+        self.held: set[int] = set()
+        """Those of them that wait, wherever they are, for what is upstream."""
         self.attempts: dict[int, int] = {}
         self.settled: set[int] = set()
         self.told: list[tuple[int, int]] = []
@@ -101,6 +105,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         limited=st.booleans(),
         started=st.none() | st.integers(0, 7),
         given=st.dictionaries(st.integers(0, 7), givens, max_size=4),
+        ahead=st.integers(0, 3),
     )
     def begin(  # noqa: PLR0917 - one argument for each thing drawn
         self,
@@ -111,8 +116,10 @@ class SchedulerMachine(RuleBasedStateMachine):
         limited: bool,
         started: int | None,
         given: dict[int, str],
+        ahead: int,
     ) -> None:
-        self.plan = random_plan(random.Random(seed))
+        # With foresight, plans in which it has something to see.
+        self.plan = random_plan(random.Random(seed), plain=0.8 if ahead else 0.0)
         nodes = len(self.plan.specs)
         self.slots = slots
         self.scheduler = Scheduler(
@@ -122,6 +129,7 @@ class SchedulerMachine(RuleBasedStateMachine):
             wait_for_retries=wait,
             limits={"db": 1.5} if limited else None,
             fail_fast=fail_fast,
+            ahead=ahead,
         )
         restored = [Restored(node, -1, state_of(kind, self.now)) for node, kind in given.items() if node < nodes]
         self.feed(*restored, SlotsChanged(slots), Begin())
@@ -148,10 +156,18 @@ class SchedulerMachine(RuleBasedStateMachine):
                     assert uid not in self.settled
                     assert command.attempt == self.attempts.get(uid, 0) + 1
                     self.attempts[uid] = self.out[uid] = command.attempt
-                holding = [uid for uid in self.out if not self.plan.specs[self.scheduler.unit(uid).node].inline]
-                assert len(holding) <= self.slots or all(
+                assert len(self.holding()) <= self.slots or all(
                     self.plan.specs[self.scheduler.unit(uid).node].inline for uid in command.units
                 )
+            elif isinstance(command, Foresee):
+                for uid in command.units:
+                    assert uid not in self.out
+                    assert uid not in self.settled
+                    assert not self.attempts.get(uid)
+                    assert any(link.upstream in self.out for link in self.plan.specs[uid].links)
+                    self.attempts[uid] = self.out[uid] = 1
+                    self.held.add(uid)
+                assert len(self.holding()) <= self.slots
             elif isinstance(command, Measure):
                 self.measuring.append(command.node)
             elif isinstance(command, Settle):
@@ -162,17 +178,48 @@ class SchedulerMachine(RuleBasedStateMachine):
                 assert not self.out
                 self.final = command.state
 
+    def holding(self) -> list[int]:
+        return [uid for uid in self.out if not self.plan.specs[self.scheduler.unit(uid).node].inline]
+
+    def upstream(self, uid: int) -> list[int]:
+        return [link.upstream for link in self.plan.specs[uid].links]
+
+    def free(self) -> list[int]:
+        """Give what may end: all that is out, except what waits for something that has not succeeded."""
+        return sorted(
+            uid
+            for uid in self.out
+            if uid not in self.held
+            or all(self.scheduler.state(up).is_successful() and up in self.settled for up in self.upstream(uid))
+        )
+
+    def hand_back(self, uids: set[int]) -> None:
+        """Give units back, and with them what is held behind them."""
+        for uid in sorted(self.held):
+            if uids.intersection(self.upstream(uid)):
+                uids.add(uid)
+        for uid in uids:
+            del self.out[uid], self.attempts[uid]
+        self.held -= uids
+        self.feed(Unbegun(sorted(uids)))
+
+    @precondition(lambda self: self.held)
+    @rule(data=st.data())
+    def some_are_handed_back(self, data: st.DataObject) -> None:
+        self.hand_back(set(data.draw(st.lists(st.sampled_from(sorted(self.held)), min_size=1, max_size=3))))
+
     def end(self, uids: list[int], kinds: list[str]) -> None:
+        self.held.difference_update(uids)
         ended = [(uid, self.out.pop(uid)) for uid in uids]
         self.told += ended
         results = [b"packed" if kind == "packed" else state_of(kind, self.now) for kind in kinds]
         self.feed(AttemptsEnded([uid for uid, _ in ended], [attempt for _, attempt in ended], results))
 
-    @precondition(lambda self: self.out)
+    @precondition(lambda self: self.out and self.free())
     @rule(data=st.data(), answer=st.lists(answers, max_size=3))
     def attempts_end(self, data: st.DataObject, answer: list[str]) -> None:
         self.answers = answer
-        uids = data.draw(st.lists(st.sampled_from(sorted(self.out)), min_size=1, max_size=4, unique=True))
+        uids = data.draw(st.lists(st.sampled_from(self.free()), min_size=1, max_size=4, unique=True))
         self.end(uids, [data.draw(outcomes) for _ in uids])
 
     @precondition(lambda self: self.told)
@@ -234,9 +281,10 @@ class SchedulerMachine(RuleBasedStateMachine):
         for _ in range(2_000):
             if self.final is not None:
                 break
-            if self.out:
-                uids = sorted(self.out)
-                self.end(uids, ["packed"] * len(uids))
+            if free := self.free():
+                self.end(free, ["packed"] * len(free))
+            elif self.held:
+                self.hand_back(set(self.held))
             elif self.measuring:
                 self.feed(Measured(self.measuring.pop(), 1, {}))
             else:
