@@ -152,3 +152,15 @@ def test_instructions_without_a_tool(monkeypatch):
     rows = instructions.measure(Settings(quick=True))
     assert [one.contender for one in rows] == ["mpflow", "futures (fork)"]
     assert all(one.extra["note"].startswith("not available: ") for one in rows)
+
+
+def test_the_benchmark_of_the_run_store_runs():
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.store_reading", "--runs", "3", "--tasks", "10", "--rounds", "1"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=55,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "mpflow show last --tasks" in done.stdout

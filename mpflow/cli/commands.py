@@ -10,7 +10,9 @@ from typing import NoReturn
 
 import click
 
+from mpflow.cli.arguments import json_option
 from mpflow.cli.complaint import Complaint
+from mpflow.cli.store_commands import COMMANDS as STORE_COMMANDS
 
 OK, FAILED, USAGE, PAUSED, INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -34,7 +36,9 @@ def group() -> None:
     "-p", "--param", "params", multiple=True, metavar="K=V", help="A parameter; V is JSON, a Python literal or text."
 )
 @click.option("--param-file", type=click.Path(), metavar="F", help="Parameters from a .json or .toml file; -p wins.")
-def run(target: str, executor: str | None, workers: int | None, params: tuple[str, ...], param_file: str | None) -> int:
+def run(
+    *, target: str, executor: str | None, workers: int | None, params: tuple[str, ...], param_file: str | None
+) -> int:
     """Run the flow that FILE (or a module, as in pkg.mod:FLOW) binds to a name.
 
     FLOW is the name of the variable or of the flow; without it FILE must hold exactly one. The file is loaded under a name
@@ -78,11 +82,25 @@ def graph(target: str, kind: str, output: str | None) -> int:
 
 
 @group.command()
+@click.argument("target", metavar="[FILE]", required=False)
+@json_option
+def config(*, target: str | None, as_json: bool) -> int:
+    """Show each setting, its value and where it comes from, as they hold for FILE or for this directory."""
+    from mpflow.cli.configuration import show_settings
+
+    return show_settings(target, as_json=as_json)
+
+
+@group.command()
 def doctor() -> int:
     """Say what this machine offers to mpflow, and try one task on a worker process."""
     from mpflow.cli.doctor import examine
 
     return examine()
+
+
+for _command in STORE_COMMANDS:
+    group.add_command(_command)
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:

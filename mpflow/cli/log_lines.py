@@ -6,9 +6,10 @@ Tracebacks are left to the summary, which tells equal failures once.
 from __future__ import annotations
 
 import logging
-import os
 
 from mpflow.cli.complaint import Complaint
+from mpflow.errors import FlowError
+from mpflow.runtime.settings import setting
 
 
 class _OneLine(logging.Formatter):
@@ -19,16 +20,15 @@ class _OneLine(logging.Formatter):
         return line.partition("\n")[0]
 
 
-def show_logs() -> None:
-    """Print what mpflow and its tasks log, from INFO or `MPFLOW_LOG_LEVEL` on, unless the flow file set up logging itself."""
+def show_logs(level: str | None = None) -> None:
+    """Print what mpflow and its tasks log, from `level` or the setting `log_level` on, unless the flow file set up logging itself."""
     logger = logging.getLogger("mpflow")
     if logger.handlers or logging.getLogger().handlers:
         return
-    level = os.environ.get("MPFLOW_LOG_LEVEL", "INFO").upper()
     try:
-        logger.setLevel(level)
-    except ValueError:
-        raise Complaint(f"MPFLOW_LOG_LEVEL is {level!r}; use DEBUG, INFO, WARNING, ERROR or CRITICAL") from None
+        logger.setLevel(level or setting("log_level"))
+    except FlowError as error:
+        raise Complaint(str(error)) from None
     handler = logging.StreamHandler()
     handler.setFormatter(_OneLine())
     logger.addHandler(handler)

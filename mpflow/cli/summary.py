@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
-import traceback
+import os
+import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from rich.console import Console
 from rich.text import Text
 
 from mpflow._flow import Flow
+from mpflow.authoring.literals import Constant
+from mpflow.authoring.parameter import Parameter
 from mpflow.authoring.task import Task
+from mpflow.cli import words
+from mpflow.cli.failures import failure_of, show_failures
+from mpflow.cli.stores import quoted
 from mpflow.engine.state import Mapped, Paused, State, TriggerFailed
 
-_LINES_OF_TRACEBACK = 8
-_FAILURES_SHOWN = 20
+_WIDE = 400
+"""Columns where nobody looks at a screen: nothing is cut off."""
 
 
-def console() -> Console:
+def console(*, stderr: bool = False) -> Console:
     """Standard output, in colour where that is a terminal and NO_COLOR is not set; lines are never folded."""
-    return Console(highlight=False, markup=False, soft_wrap=True)
+    stream = sys.stderr if stderr else sys.stdout
+    wide = None if stream.isatty() else int(os.environ.get("COLUMNS") or _WIDE)
+    return Console(highlight=False, markup=False, soft_wrap=True, stderr=stderr, width=wide)
 
 
 def units(flow: Flow, state: State) -> Iterator[tuple[Task, int | None, State]]:
@@ -38,76 +46,54 @@ def show(flow: Flow, state: State, *, seconds: float, word: str | None = None) -
     """Print the failures, what is paused, and one closing line."""
     out = console()
     counts: Counter[str] = Counter()
-    failed: dict[tuple[str, str], list[tuple[str, int | None, State]]] = {}
+    failures = []
     paused: list[str] = []
-    if isinstance(state.result, BaseException) or state.result is None:
+    if not isinstance(state.result, Mapping):
         out.print(Text(f"✗ {state.message}", style="red"))
     else:
         for task, index, own in units(flow, state):
-            counts[type(own).__name__] += 1
+            if not isinstance(task, (Parameter, Constant)):
+                counts[type(own).__name__] += 1
             if isinstance(own, TriggerFailed) and state.is_successful():
                 continue  # a branch not taken, on the way to success
             if own.is_failed():
-                same = (task.slug or task.name, own.message or "")
-                failed.setdefault(same, []).append((_full_name(task, index), index, own))
+                failures.append(failure_of(task.name, index, own))
             elif isinstance(own, Paused):
-                paused.append(_full_name(task, index))
-    for number, group in enumerate(failed.values()):
-        if number == _FAILURES_SHOWN:
-            out.print(f"… and {len(failed) - number} more kinds of failure")
-            break
-        _show_failure(out, group)
-    for name in paused:
-        out.print(Text(f"⏸ {name} is paused", style="yellow"))
-    if word is None:
-        word = (
-            "SUCCESS"
-            if state.is_successful()
-            else "FAILED"
-            if state.is_failed()
-            else "PAUSED"
-            if paused
-            else "UNFINISHED"
-        )
-    line = Text(word, style={"SUCCESS": "bold green", "FAILED": "bold red"}.get(word, "bold yellow"))
+                paused.append(task.name if index is None else f"{task.name}[{index}]")
+    show_failures(out, failures)
+    show_paused(out, paused)
+    out.print(closing_line(word or word_for(state, paused=bool(paused)), flow.name, counts, seconds=seconds))
+
+
+def word_for(state: State, *, paused: bool) -> str:
+    """How a run ended, in one word."""
+    if state.is_successful():
+        return "SUCCESS"
+    return "FAILED" if state.is_failed() else "PAUSED" if paused else "UNFINISHED"
+
+
+def show_paused(out: Console, names: list[str], *, approve: str | None = None) -> None:
+    """Print what waits for somebody; `approve` is the command that lets a task run, up to where it is named."""
+    for name in names:
+        line = Text("⏸ ", style="yellow")
+        line.append(name, style="bold")
+        line.append(" is paused", style="not bold default")
+        if approve is not None:
+            line.append(f"; let it run:  {approve} {quoted(name)}", style="not bold default")
+        out.print(line)
+
+
+def closing_line(word: str, name: str, counts: Mapping[str, int], *, seconds: float | None, rest: str = "") -> Text:
+    """The last word on a run."""
+    style = {"SUCCESS": "bold green", "FAILED": "bold red", "DIED": "bold red"}.get(word, "bold yellow")
+    line = Text(word, style=style)
+    line.append(f" {name}", style="bold default")
     total = sum(counts.values())
-    line.append(f" {flow.name}", style="bold")
-    told = " · ".join(
-        f"{number} {kind}" for kind, number in sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    line.append(
+        f"  {total} task{'' if total == 1 else 's'}: {words.counts(counts) or 'none'}", style="not bold default"
     )
-    line.append(f"  {total} task{'' if total == 1 else 's'}: {told or 'none'}  wall {seconds:.2f} s", style="not bold")
-    out.print(line)
-
-
-def _full_name(task: Task, index: int | None) -> str:
-    return task.name if index is None else f"{task.name}[{index}]"
-
-
-def _show_failure(out: Console, group: list[tuple[str, int | None, State]]) -> None:
-    name, _, state = group[0]
-    line = Text("✗ ", style="red")
-    line.append(name, style="bold")
-    line.append(f"  {type(state).__name__}: {state.message}")
-    out.print(line)
-    if not isinstance(state, TriggerFailed):
-        for text in _last_lines(state):
-            out.print(Text("    " + text, style="dim"))
-    others = [index for _, index, _ in group[1:] if index is not None]
-    if others:
-        shown = ", ".join(map(str, others[:20])) + (", …" if len(others) > 20 else "")
-        out.print(f"    same error in {len(others)} more: [{shown}]")
-
-
-def _last_lines(state: State) -> list[str]:
-    error = state.result
-    if not isinstance(error, BaseException):
-        return []
-    cause = error.__cause__
-    if type(cause).__name__ == "RemoteTraceback":
-        text = str(cause)
-    elif error.__traceback__ is not None:
-        text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
-    else:
-        return []
-    lines = [line for line in text.strip("\n").splitlines() if line.strip()]
-    return lines[-_LINES_OF_TRACEBACK:]
+    if seconds is not None:
+        line.append(f"   wall {words.duration(seconds)}", style="not bold default")
+    if rest:
+        line.append(f"   {rest}", style="not bold default")
+    return line

@@ -1,0 +1,67 @@
+"""`mpflow logs`: what a run and its tasks logged, as it was or as it comes."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+from collections.abc import Iterable
+
+from rich.console import Console
+from rich.text import Text
+
+from mpflow.cli import words
+from mpflow.cli.complaint import Complaint
+from mpflow.cli.stores import reading, the_run
+from mpflow.cli.summary import console
+from mpflow.errors import FlowError
+from mpflow.store.reading import RUNNING, LogLine, Reader, Run
+
+_BATCH = 10_000
+_PAUSE = 0.3
+"""Seconds between two looks at a run that goes on."""
+
+_STYLES = {logging.WARNING: "yellow", logging.ERROR: "red", logging.CRITICAL: "bold red"}
+
+
+def show_logs_of(run: str, task: str | None, *, store: str | None, follow: bool, as_json: bool) -> int:
+    """Print the log of a run or of one task; with `follow` until the run ends. Returns the exit code."""
+    with reading(store) as reader:
+        found = the_run(reader, run)
+        sources = None if task is None else _sources(reader, found, task)
+        out = console()
+        seen = 0
+        while True:
+            # In this order, so that nothing is missed between the two looks.
+            over = reader.run(found.number).standing != RUNNING
+            lines = list(reader.logs(found, after=seen, sources=sources, limit=_BATCH))
+            _print(out, lines, as_json=as_json)
+            seen = lines[-1].line if lines else seen
+            if len(lines) < _BATCH:
+                if over or not follow:
+                    return 0
+                time.sleep(_PAUSE)
+
+
+def _sources(reader: Reader, run: Run, text: str) -> list[str]:
+    try:
+        task, index = reader.task(run, text)
+    except FlowError as error:
+        raise Complaint(str(error)) from None
+    return [f"mpflow.{task.name}" if index is None else f"mpflow.{task.name}[{index}]"]
+
+
+def _print(out: Console, lines: Iterable[LogLine], *, as_json: bool) -> None:
+    for line in lines:
+        level = logging.getLevelName(line.level).lower()
+        if as_json:
+            record = {"at": words.iso(line.at), "level": level, "source": line.source, "text": line.text}
+            print(json.dumps(record))
+            continue
+        told = Text(f"{words.moment(line.at)} ", style="dim")
+        told.append(f"{level:<7} ", style=_STYLES.get(line.level, "not dim"))
+        told.append(f"{line.source}: ", style="dim")
+        told.append(line.text, style="not dim")
+        out.print(told)
+    sys.stdout.flush()

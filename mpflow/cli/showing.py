@@ -1,0 +1,315 @@
+"""`mpflow show`: one run, its tasks, or one task of it, as the store knows them."""
+
+from __future__ import annotations
+
+import json
+
+from rich.console import Console
+from rich.text import Text
+
+from mpflow.cli import listing, words
+from mpflow.cli.complaint import Complaint
+from mpflow.cli.failures import Failure, frames, show_failures
+from mpflow.cli.stores import flags, quoted, reading, the_run
+from mpflow.cli.summary import closing_line, console, show_paused
+from mpflow.cli.tables import show_table
+from mpflow.errors import FlowError
+from mpflow.store.reading import DIED, PAUSED, RUNNING, Reader, Run, TaskFacts, UnitFacts
+
+_ROWS = 200
+"""More rows of a table than that are counted, not shown."""
+
+
+def show_run(
+    run: str, task: str | None, *, store: str | None, failed: bool, tasks: bool, sort: str | None, as_json: bool
+) -> int:
+    """Print one run, or one task of it; return the exit code."""
+    with reading(store) as reader:
+        found = the_run(reader, run)
+        try:
+            chosen, index = (None, None) if task is None else reader.task(found, task)
+        except FlowError as error:
+            raise Complaint(str(error)) from None
+        if as_json:
+            print(json.dumps(_as_json(reader, found, chosen, index, failed=failed, sort=sort), indent=2))
+            return 0
+        out = console()
+        if chosen is not None:
+            _task(out, reader, found, chosen, index, failed=failed, sort=sort)
+            return 0
+        header(out, reader, found)
+        if tasks:
+            _tasks(out, reader, found, sort)
+        elif sort is not None:
+            _units(out, reader.units(found, failed=failed, sort=sort, limit=_ROWS))
+        elif failed:
+            units = reader.units(found, failed=True, limit=_ROWS + 1)
+            _units(out, units) if units else out.print("no task failed")
+        else:
+            outcome(out, reader, found)
+    return 0
+
+
+def header(out: Console, reader: Reader, run: Run) -> None:
+    """Print what a run is."""
+    line = Text(run.flow, style="bold")
+    line.append(
+        f" · run {run.name} ({reader.short(run.id)})" if run.name != run.id else f" · run {run.id}", style="not bold"
+    )
+    if run.executor:
+        line.append(f" · {run.executor}", style="not bold")
+    out.print(line)
+    if run.target:
+        out.print(f"  flow of     {run.target}")
+    if run.parameters:
+        out.print(f"  parameters  {' '.join(f'{name}={value}' for name, value in run.parameters.items())}")
+    out.print(f"  began       {words.moment(run.created)}")
+    if run.sessions > 1:
+        times = "once" if run.sessions == 2 else f"{run.sessions - 1} times"
+        out.print(f"  resumed     {words.moment(run.started)}{'' if run.sessions == 2 else f', {times} in all'}")
+    if run.ended is not None:
+        out.print(f"  ended       {words.moment(run.ended)}")
+    versions = " · ".join(f"{name} {value}" for name, value in run.facts.items() if isinstance(value, str))
+    if versions:
+        out.print(Text(f"  with        {versions}", style="dim"))
+    out.print()
+
+
+def outcome(out: Console, reader: Reader, run: Run) -> None:
+    """Print failures, what is paused or cut off, the closing line, and what can be typed next."""
+    short, where = reader.short(run.id), flags(reader.path)
+    units = reader.units(run, failed=True)
+    # A trigger that said no to a run that went well is a branch not taken.
+    relevant = [unit for unit in units if unit.state != "TriggerFailed" or run.standing != "Success"]
+    show_failures(out, map(failure_of, relevant), debug=f"mpflow debug{where} {short}")
+    paused = [unit.full_name for unit in reader.units(run, state="Paused")] if run.counts.get("Paused") else []
+    show_paused(out, paused, approve=f"mpflow resume{where} {short} --approve")
+    flying = reader.in_flight(run) if run.standing in (RUNNING, DIED, "Interrupted") else []
+    word = "running" if run.standing == RUNNING else "cut off"
+    for attempt in flying[:10]:
+        name = attempt.name if attempt.index < 0 else f"{attempt.name}[{attempt.index}]"
+        out.print(
+            Text(
+                f"▶ {name} {word}, began {words.moment(attempt.started)}",
+                style="cyan" if word == "running" else "yellow",
+            )
+        )
+    if len(flying) > 10:
+        out.print(f"… and {len(flying) - 10} more")
+    out.print(
+        closing_line(run.standing.upper(), run.name, run.counts, seconds=reader.wall(run), rest=work(reader, run))
+    )
+    out.print(_next(run, short, where))
+
+
+def work(reader: Reader, run: Run) -> str:
+    """CPU time and peak memory of all tasks, as far as they were measured."""
+    tasks = reader.tasks(run)
+    cpu, rss = sum(task.cpu for task in tasks), max((task.rss for task in tasks), default=0)
+    parts = (f"cpu {words.duration(cpu)}" if cpu else "", f"peak {words.size(rss)}" if rss else "")
+    return "   ".join(part for part in parts if part)
+
+
+def _next(run: Run, short: str, where: str) -> Text:
+    if run.standing == RUNNING:
+        by = f"process {run.pid}" if run.pid else "another process"
+        return Text(f"{by} works on it:  mpflow logs{where} {short} -f")
+    if run.standing == "Success":
+        return Text(f"logs:  mpflow logs{where} {short}", style="dim")
+    if run.standing == DIED:
+        gone = f"process {run.last_pid}" if run.last_pid else "its process"
+        return Text(f"{gone} is gone; resume what had not finished:  mpflow resume{where} {short}")
+    if run.standing == PAUSED:
+        return Text(f"what would happen:  mpflow resume{where} {short} --dry-run")
+    return Text(
+        f"resume:  mpflow resume{where} {short}      what would happen:  mpflow resume{where} {short} --dry-run"
+    )
+
+
+def failure_of(unit: UnitFacts) -> Failure:
+    """Describe a failed unit of a store."""
+    return Failure(
+        unit.name,
+        None if unit.index < 0 else unit.index,
+        unit.state,
+        unit.message or "",
+        unit.trace,
+        attempts=unit.attempts,
+        pid=unit.pid,
+        seconds=unit.seconds,
+        rss=unit.rss,
+    )
+
+
+def _tasks(out: Console, reader: Reader, run: Run, sort: str | None) -> None:
+    tasks = [task for task in reader.tasks(run) if not task.inline]
+    if sort is not None:
+        tasks.sort(key=lambda task: task.rss if sort == "rss" else task.seconds, reverse=True)
+    show_table(
+        out,
+        ("TASK", "STATES", "TIME", "CPU", "PEAK"),
+        (
+            (
+                Text(task.name + ("[]" if task.mapped else ""), style="bold"),
+                _states(task),
+                words.duration(task.seconds) if task.counts else "",
+                words.duration(task.cpu) if task.cpu else "",
+                words.size(task.rss),
+            )
+            for task in tasks
+        ),
+        right=("TIME", "CPU", "PEAK"),
+    )
+
+
+def _states(task: TaskFacts) -> Text:
+    if not task.counts:
+        return Text("mapped over nothing" if task.mapped and task.width == 0 else "never ran", style="dim")
+    worst = next(
+        (state for state in task.counts if words.color(state) == "red"),
+        max(task.counts, key=lambda state: task.counts[state]),
+    )
+    waiting = (task.width or 0) - sum(task.counts.values())
+    told = words.counts(task.counts) + (f" · {waiting} pending" if waiting > 0 else "")
+    return Text(told, style=words.color(worst))
+
+
+def _units(out: Console, units: list[UnitFacts]) -> None:
+    show_table(
+        out,
+        ("TASK", "STATE", "TRIES", "TIME", "CPU", "PEAK", "RESULT", "MESSAGE"),
+        (
+            (
+                Text(unit.full_name, style="bold"),
+                Text(words.state(unit.state), style=words.color(unit.state)),
+                str(unit.attempts) if unit.attempts > 1 else "",
+                words.duration(unit.seconds),
+                words.duration(unit.cpu) if unit.cpu else "",
+                words.size(unit.rss),
+                words.size(unit.size),
+                "" if words.state(unit.state) == "ok" else (unit.message or "").partition("\n")[0],
+            )
+            for unit in units[:_ROWS]
+        ),
+        right=("TRIES", "TIME", "CPU", "PEAK", "RESULT"),
+    )
+    if len(units) > _ROWS:
+        out.print("… and more; --json has them all, --failed and --sort choose")
+
+
+def _task(
+    out: Console, reader: Reader, run: Run, task: TaskFacts, index: int | None, *, failed: bool, sort: str | None
+) -> None:
+    units = reader.units(run, task=task.task, index=index, failed=failed, sort=sort, limit=_ROWS + 1)
+    if task.mapped and index is None:
+        units = [unit for unit in units if unit.index >= 0 or unit.state != "Mapped"]
+        out.print(
+            Text.assemble(
+                (f"{task.name}[]", "bold"),
+                f"  {task.width if task.width is not None else '?'} children: {words.counts(task.counts) or 'none ran'}",
+            )
+        )
+        if units:
+            _units(out, units)
+        return
+    name = task.name if index is None else f"{task.name}[{index}]"
+    if not units:
+        tried = reader.attempts(run, task.task, -1 if index is None else index)
+        if task.width is not None and index is not None and index >= task.width:
+            raise Complaint(
+                f"{task.name!r} has {task.width} children, {task.name}[0] to {task.name}[{task.width - 1}]; there is no {name}"
+            )
+        out.print(Text.assemble((name, "bold"), "  began and was cut off" if tried else "  never ran"))
+    for unit in units:
+        _unit(out, reader, run, unit)
+
+
+def _unit(out: Console, reader: Reader, run: Run, unit: UnitFacts) -> None:
+    line = Text(unit.full_name, style="bold")
+    line.append(f"  {words.state(unit.state)}", style=f"not bold {words.color(unit.state)}")
+    out.print(line)
+    if unit.message:
+        out.print(f"  {unit.message}")
+    for each in frames(unit.trace):
+        out.print(Text(f"  {each}", style="dim"))
+    measured = (
+        ("began", words.moment(unit.started)),
+        ("took", words.duration(unit.seconds)),
+        ("cpu", words.duration(unit.cpu) if unit.cpu else ""),
+        ("peak", words.size(unit.rss)),
+        ("result", words.size(unit.size)),
+        ("pid", str(unit.pid) if unit.pid else ""),
+    )
+    for name, value in measured:
+        if value:
+            out.print(f"  {name:<10}  {value}")
+    attempts = reader.attempts(run, unit.task, unit.index)
+    if len(attempts) > 1:
+        out.print("  attempts")
+        for number, attempt in enumerate(attempts, 1):
+            ended = attempt.state or (unit.state if number == len(attempts) else "cut off")
+            loop = f" · round {attempt.loop_count}" if attempt.loop_count else ""
+            out.print(
+                f"    {number}  {words.moment(attempt.started)}{loop}  {words.state(ended)}  {attempt.message or ''}".rstrip()
+            )
+    if words.color(unit.state) == "red":
+        out.print(
+            Text(
+                f"  mpflow debug{flags(reader.path)} {reader.short(run.id)} {quoted(unit.full_name)} --pdb",
+                style="bold",
+            )
+        )
+
+
+def _as_json(
+    reader: Reader, run: Run, task: TaskFacts | None, index: int | None, *, failed: bool, sort: str | None
+) -> dict[str, object]:
+    told = listing.facts(reader, run)
+    told["store"] = reader.path
+    told["seconds"] = reader.wall(run)
+    if task is None:
+        told["tasks"] = [_task_json(each) for each in reader.tasks(run) if not each.inline]
+        if failed or sort is not None:
+            told["units"] = [_unit_json(unit) for unit in reader.units(run, failed=failed, sort=sort)]
+        return told
+    told["task"] = _task_json(task)
+    told["units"] = [
+        _unit_json(unit) for unit in reader.units(run, task=task.task, index=index, failed=failed, sort=sort)
+    ]
+    told["attempts"] = [
+        {**attempt._asdict(), "started": words.iso(attempt.started), "ended": words.iso(attempt.ended)}
+        for attempt in reader.attempts(run, task.task, index)
+    ]
+    return told
+
+
+def _task_json(task: TaskFacts) -> dict[str, object]:
+    return {
+        "name": task.name,
+        "slug": task.slug,
+        "mapped": task.mapped,
+        "width": task.width,
+        "counts": dict(task.counts),
+        "seconds": task.seconds,
+        "cpu": task.cpu,
+        "rss": task.rss,
+    }
+
+
+def _unit_json(unit: UnitFacts) -> dict[str, object]:
+    return {
+        "task": unit.name,
+        "slug": unit.slug,
+        "index": None if unit.index < 0 else unit.index,
+        "state": unit.state,
+        "message": unit.message,
+        "attempts": unit.attempts,
+        "started": words.iso(unit.started),
+        "ended": words.iso(unit.ended),
+        "seconds": unit.seconds,
+        "cpu": unit.cpu,
+        "rss": unit.rss,
+        "pid": unit.pid,
+        "result_bytes": unit.size,
+        "trace": unit.trace,
+    }

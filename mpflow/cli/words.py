@@ -1,0 +1,98 @@
+"""Times, sizes and counts as people read them, and the other way round."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Mapping
+from datetime import datetime, timezone
+
+from mpflow.cli.complaint import Complaint
+
+_OK = ("Success", "Cached", "Mapped")
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+
+
+def duration(seconds: float | None) -> str:
+    """As in 0.4s, 12.3s, 3m41s, 2h05m, 3d04h; nothing for None."""
+    if seconds is None:
+        return ""
+    if seconds < 60:
+        return f"{seconds:.1f}s" if seconds >= 0.05 else f"{seconds * 1000:.0f}ms"
+    whole = round(seconds)
+    if whole < 3600:
+        return f"{whole // 60}m{whole % 60:02}s"
+    if whole < 86400:
+        return f"{whole // 3600}h{whole % 3600 // 60:02}m"
+    return f"{whole // 86400}d{whole % 86400 // 3600:02}h"
+
+
+def size(count: float | None) -> str:
+    """As in 512 B, 1.5 kB, 212 MB, 3.1 GB; nothing for None and 0."""
+    if not count:
+        return ""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" or count >= 100 else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
+def moment(at: float | None) -> str:
+    """Local time to the second; nothing for None."""
+    return "" if at is None else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
+
+
+def iso(at: float | None) -> str | None:
+    """Time of day as scripts read it, with its zone; None for None."""
+    return None if at is None else datetime.fromtimestamp(at, timezone.utc).isoformat()
+
+
+def state(name: str) -> str:
+    """The name of a state as words: `TimedOut` is "timed out"; what went well is "ok"."""
+    return "ok" if name in _OK else re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower()
+
+
+def counts(numbers: Mapping[str, int]) -> str:
+    """As in "493 ok · 6 failed · 1 crashed": what went well first, then the most first."""
+    told: dict[str, int] = {}
+    for name, number in numbers.items():
+        told[state(name)] = told.get(state(name), 0) + number
+    ordered = sorted(told.items(), key=lambda each: (each[0] != "ok", -each[1], each[0]))
+    return " · ".join(f"{number} {word}" for word, number in ordered)
+
+
+def color(name: str) -> str:
+    """The style in which a state, or how a run stands, is shown."""
+    if name in (*_OK, "Success"):
+        return "green"
+    if name in ("Failed", "TimedOut", "Crashed", "ValidationFailed", "Died"):
+        return "red"
+    if name in ("Running", "Submitted"):
+        return "cyan"
+    if name in ("Pending", "Skipped", "TriggerFailed"):
+        return "dim"
+    return "yellow"
+
+
+def read_duration(text: str) -> float:
+    """Read "90s", "15m", "12h", "30d" or "2w" as seconds. Raises Complaint."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smhdw])\s*", text.lower())
+    if match is None:
+        raise Complaint(f"{text!r} is no span of time; write it like 90s, 15m, 12h, 30d or 2w")
+    return float(match[1]) * _SECONDS[match[2]]
+
+
+def read_moment(text: str) -> float:
+    """Read a date, a time, or how long ago, as in "2h" or "7d". Raises Complaint."""
+    try:
+        return time.time() - read_duration(text)
+    except Complaint:
+        pass
+    if text.strip().lower() in ("today", "yesterday"):
+        midnight = datetime.now().astimezone().replace(hour=0, minute=0, second=0, microsecond=0).timestamp()
+        return midnight - (86400 if text.strip().lower() == "yesterday" else 0)
+    try:
+        return datetime.fromisoformat(text.strip()).timestamp()
+    except ValueError:
+        raise Complaint(f"{text!r} is no time; write it like 2h, 7d, today, 2026-01-31 or '2026-01-31 14:00'") from None
