@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, MutableMapping
 from contextvars import ContextVar
+from datetime import date as Date  # noqa: N812 - `date` is the name of a key here
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 __all__ = ["Context", "context", "date_keys"]
@@ -139,8 +141,14 @@ context = Context()
 
 def date_keys(date: datetime) -> dict[str, Any]:
     """Return `date` and the days around it as text: `today` is "2024-02-29", `today_nodash` "20240229"."""
-    keys: dict[str, Any] = {"date": date}
-    for name, day in (("today", date), ("yesterday", date - timedelta(days=1)), ("tomorrow", date + timedelta(days=1))):
-        keys[name] = day.strftime("%Y-%m-%d")
-        keys[f"{name}_nodash"] = day.strftime("%Y%m%d")
+    return {"date": date, **_days_around(date.date())}
+
+
+@lru_cache(maxsize=16)
+def _days_around(day: Date) -> Mapping[str, str]:
+    keys: dict[str, str] = {}
+    for name, offset in (("today", 0), ("yesterday", -1), ("tomorrow", 1)):
+        there = day + timedelta(days=offset)
+        keys[name] = there.strftime("%Y-%m-%d")
+        keys[f"{name}_nodash"] = there.strftime("%Y%m%d")
     return keys

@@ -98,6 +98,8 @@ class ProcessExecutor:
         self._base: Mapping[str, object] = {}
         self._prepared: dict[int, _Prepared] = {}
         self._body_ids: dict[int, int | PayloadError] = {}
+        self._lasting: set[int] = set()
+        """What of them workers keep when the run is over."""
         self._failed: list[tuple[int, int, State]] = []
         self._heads: dict[int, Order] = {}
         """By unit: orders that others have been sent behind, or may yet be."""
@@ -290,10 +292,15 @@ class ProcessExecutor:
             tags = tuple(str(tag) for tag in body.tags)
             spec = (known, constants, _plain(body.name), tags, body.log_stdout)
             limit = 0 if body.timeout is None else max(1, int(body.timeout * 1e9))
-            if once := body.mapped or constants is None:
+            sent: int | tuple[object, ...] = spec
+            if constants is None:
+                # A key of body ids that do not last is never met again.
+                sent = pool.teach_lasting(spec, lambda: spec) if known in self._lasting else pool.teach(spec)
+            elif body.mapped:
+                sent = pool.teach(spec)
                 ready.size = 0
-            # Constants belong to one node, which as a rule is one job.
-            ready.work = Work(body=known, spec=pool.teach(spec) if once else spec, limit_ns=limit, note=body)
+            # Other constants belong to one node, which as a rule is one job.
+            ready.work = Work(body=known, spec=sent, limit_ns=limit, note=body)
         except PayloadError as error:
             ready.error = error
         return ready
@@ -310,7 +317,13 @@ class ProcessExecutor:
         known = self._body_ids.get(id(body.run))
         if known is None:
             try:
-                known = self._at_work().teach(self._encode(body.run, f"task {body.name!r}: its body"))
+                run, pool = body.run, self._at_work()
+                key = codec.lasting_key(run) if self._encode is codec.encode else None
+                if key is None:
+                    known = pool.teach(self._encode(run, f"task {body.name!r}: its body"))
+                else:
+                    known = pool.teach_lasting(key, lambda: self._encode(run, f"task {body.name!r}: its body"))
+                    self._lasting.add(known)
             except PayloadError as error:
                 known = error
             self._body_ids[id(body.run)] = known
@@ -445,6 +458,7 @@ class ProcessExecutor:
         self._heads.clear()
         self._handed_back.clear()
         self._body_ids.clear()
+        self._lasting.clear()
         self._failed.clear()
         if self._taken.locked():
             self._taken.release()

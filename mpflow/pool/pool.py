@@ -33,6 +33,8 @@ _PEEK_AT_MOST_S: Final = 0.05
 _NEVER_S: Final = float("inf")
 _RECALL_NS: Final = 1_000_000
 """How long a body must have run before the jobs behind it are fetched back for an idle worker."""
+_LASTING: Final = 256
+"""Most things that workers keep from one run to the next."""
 _BLIND: Final = 16
 """Most jobs queued where nobody knows yet how long they take, each of them waiting for the one before."""
 _GRACE_S: Final = 0.1
@@ -70,6 +72,13 @@ class Statistics(NamedTuple):
     """Jobs that no worker holds."""
     sent: int
     """Jobs that workers hold."""
+
+
+def _weight(taught: object) -> int:
+    """Bytes of something taught, near enough; what is no pickle may hold constants of any size."""
+    if isinstance(taught, bytes):
+        return len(taught)
+    return 0 if isinstance(taught, tuple) and taught[1] is None else LARGE
 
 
 class Pool:
@@ -129,6 +138,8 @@ class Pool:
         self._ready: list[Report] = []
         self._costs: dict[int, int] = {}
         self._taught: dict[int, object] = {}
+        self._lasting: dict[object, int] = {}
+        """What of it stays when a run is over, by key."""
         self._next_id = 1
         self._next_number = 1
         self._run = 0
@@ -290,12 +301,16 @@ class Pool:
                 link.queue.clear()
                 self._tell((far.KILL, link.number, 0, far.BY_REQUEST))
         self._ready.clear()
-        heavy = sum(len(known) if isinstance(known, bytes) else LARGE for known in self._taught.values()) >= LARGE
-        self._taught.clear()
-        self._costs.clear()
+        heavy = sum(map(_weight, self._taught.values())) >= LARGE
+        lasting = self._lasting
+        if len(lasting) > _LASTING:
+            lasting.clear()
+        kept = set(lasting.values())
+        self._taught = {known: self._taught[known] for known in kept}
+        self._costs = {known: cost for known, cost in self._costs.items() if known in kept}
         for link in self._links.values():
-            link.forgotten.extend(link.taught)
-            link.taught.clear()
+            link.forgotten.extend(link.taught - kept)
+            link.taught &= kept
             # What is small may wait for the next job.
             if heavy and not link.retiring:
                 self._send(link, self._forgetting(link))
@@ -320,6 +335,13 @@ class Pool:
         known = self._next_id
         self._next_id += 1
         self._taught[known] = value
+        return known
+
+    def teach_lasting(self, key: object, value: Callable[[], object]) -> int:
+        """Keep something under a key from one run to the next; `value` makes it where it is not known. Return what to call it."""
+        known = self._lasting.get(key)
+        if known is None:
+            known = self._lasting[key] = self.teach(value())
         return known
 
     # -- jobs ----------------------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]  # the functions without the enums of `signal`, which cost a short run dear
 import signal
 import threading
 from collections.abc import Callable
@@ -52,9 +53,9 @@ class Interrupts:
     def __enter__(self) -> Interrupts:  # noqa: PYI034 - Self needs 3.11
         if (
             threading.current_thread() is threading.main_thread()
-            and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+            and _signal.getsignal(_signal.SIGINT) is signal.default_int_handler
         ):
-            signal.signal(signal.SIGINT, self._note)
+            _signal.signal(_signal.SIGINT, self._note)
             self._installed = True
         return self
 
@@ -63,4 +64,4 @@ class Interrupts:
     ) -> None:
         if self._installed:
             self._installed = False
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+            _signal.signal(_signal.SIGINT, signal.default_int_handler)

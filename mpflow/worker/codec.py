@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
 from importlib.machinery import PathFinder
-from types import ModuleType
+from types import CodeType, FunctionType, ModuleType
 from typing import Any, ClassVar, Final
 
 from mpflow.errors import PayloadError
@@ -56,6 +56,49 @@ def encode_for_copies(value: object, what: str) -> bytes:
     # Pickling runs the user's __reduce__ and __getstate__.
     except Exception:  # noqa: BLE001
         return _by_value(value, what)
+
+
+def lasting_key(function: object) -> object:
+    """Tell a function for which a worker may keep what it has made of it, from one run to the next; None for any other.
+
+    Such are functions that workers import, and those that travel by value and have no value in them that could have changed in either
+    process: no global of their own, no closure, no attributes, and only constants as defaults.
+    """
+    if type(function) is not FunctionType:
+        return None
+    names = (function.__module__, function.__qualname__)
+    if _travels(function.__module__ or "") and "<" not in function.__qualname__:
+        try:
+            same = _dumps(function, PROTOCOL)
+        # What pickle cannot find by its name goes by value.
+        except Exception:  # noqa: BLE001
+            same = b""
+        if same:
+            return names
+    defaults = (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values())
+    if function.__closure__ or function.__dict__ or not all(type(value) in _CONSTANT for value in defaults):
+        return None
+    code = function.__code__
+    if not function.__globals__.keys().isdisjoint(_names_in(code)):
+        return None
+    # True and 1.0 are 1 to a dict.
+    return (
+        *names,
+        function.__doc__,
+        code,
+        tuple(function.__kwdefaults__ or ()),
+        tuple((type(value), value) for value in defaults),
+    )
+
+
+_CONSTANT: Final = frozenset((type(None), bool, int, float, str, bytes))
+
+
+def _names_in(code: CodeType) -> Iterator[str]:
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _names_in(constant)
 
 
 def _by_value(value: object, what: str) -> bytes:
