@@ -6,6 +6,7 @@ that called `flow.run`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import cast
 
@@ -74,6 +75,7 @@ class Coordinator:
         self._interrupts, self._clock = interrupts, clock
         self._final: State | None = None
         self._give_up_at: float | None = None
+        self._halted = False
 
     def loop(self, first: Sequence[Event]) -> State:
         """Feed `first`, then whatever happens, until the scheduler says the run is over.
@@ -108,27 +110,37 @@ class Coordinator:
         if not deadlines and not self._scheduler.in_flight:
             raise EngineBug("nothing is running, nothing is due, and the run is not over")
         timeout = max(0.0, min(deadlines) - now) if deadlines else None
+        if timeout == math.inf:
+            timeout = None
+        if self._scheduler.failed_fast and not self._halted:
+            self._halted = True
+            self._halt("a task failed before it began, and with fail_fast that ends the run")
         interrupts = self._interrupts
         if interrupts.count:
             timeout = self._stopping(now, timeout)
         if self._executor.in_caller_thread:
             interrupts.foreign += 1
+            interrupts.idle = not self._scheduler.in_flight
             try:
                 events = self._executor.wait(timeout)
             finally:
                 interrupts.foreign -= 1
+                interrupts.idle = False
         else:
             events = self._executor.wait(timeout)
         if interrupts.count and self._give_up_at is None:
-            self._give_up_at = self._clock.now() + GRACE
+            self._give_up_at = math.inf if interrupts.patient else self._clock.now() + GRACE
             events.append(CancelRequested("interrupted"))
-            # Only an executor that is given more than it can run at a time has one.
-            halt = getattr(self._executor, "halt", None)
-            if halt is not None:
-                halt("the run was interrupted before it began")
+            self._halt("the run was interrupted before it began")
         elif not events:
             events.append(Tick())
         return events
+
+    def _halt(self, why: str) -> None:
+        # Only an executor that is given more than it can run at a time has one.
+        halt = getattr(self._executor, "halt", None)
+        if halt is not None:
+            halt(why)
 
     def _stopping(self, now: float, timeout: float | None) -> float | None:
         """Say how long an interrupted run may still wait; raise when its time is up."""

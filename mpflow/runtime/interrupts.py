@@ -3,12 +3,29 @@
 from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]  # the functions without the enums of `signal`, which cost a short run dear
+import contextlib
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from types import FrameType, TracebackType
 
 from mpflow.executors.port import CtrlC
+
+_told: ContextVar[Callable[[int], None] | None] = ContextVar("mpflow_interrupts_told", default=None)
+
+
+@contextlib.contextmanager
+def patiently(told: Callable[[int], None]) -> Iterator[None]:
+    """Let the first Ctrl-C wait for what runs, in a run that begins in here; the second kills, as the first does otherwise.
+
+    `told` is called at each one, from the signal handler, with its number.
+    """
+    token = _told.set(told)
+    try:
+        yield
+    finally:
+        _told.reset(token)
 
 
 class Interrupts:
@@ -27,10 +44,17 @@ class Interrupts:
         """How many times Ctrl-C has been pressed."""
         self.foreign = 0
         """Above 0 while the user's own code runs in this thread."""
+        self._told = _told.get()
+        self.patient = self._told is not None
+        """Whether what runs is waited for after the first Ctrl-C, for as long as it takes."""
+        self.idle = False
+        """Whether this thread sleeps although it counts as running foreign code, so that there is nothing to wait for."""
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.count += 1
-        if self.foreign:
+        if self._told is not None:
+            self._told(self.count)
+        if self.foreign and (self.idle or self.count > 1 or not self.patient):
             raise CtrlC
         self._wake()
 

@@ -171,3 +171,22 @@ def test_fail_fast(by: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert type(state) is Failed
     assert "fail_fast" in (state.message or "")
     assert isinstance(state.result[later], Pending)
+
+
+def test_fail_fast_takes_back_what_had_not_begun() -> None:
+    @task
+    def fail() -> None:
+        raise ValueError("no")
+
+    @task
+    def count(x: int) -> int:
+        import time
+
+        time.sleep(0.01)
+        return x
+
+    with Flow("stops") as flow:
+        fail()
+        counted = count.map(list(range(500)))
+    state = flow.run(executor="processes", workers=1, fail_fast=True)
+    assert sum(child.is_successful() for child in state.result[counted].map_states) < 500
