@@ -110,6 +110,20 @@ def test_mandelbrot(tmp_path):
     assert len(zlib.decompress(data[41 : 41 + length])) == 45 * (1 + 3 * 60)
 
 
+def test_retina_vessels(tmp_path):
+    skimage = pytest.importorskip("skimage")
+    assert Path(skimage.__file__).with_name("data").joinpath("retina.jpg").exists(), "the picture would be downloaded"
+    output = tmp_path / "vessels.png"
+    out = run("retina_vessels.py", "--workers", "2", "--output", str(output))
+    assert out.startswith("9 tiles of 480 × 480: ")
+    assert "the two maps are equal\n" in out
+    share = float(re.search(r"(\S+)% of what is seen", out)[1])
+    assert 8 < share < 11
+    data = output.read_bytes()
+    assert data.startswith(b"\x89PNG\r\n\x1a\n")
+    assert struct.unpack(">II", data[16:24]) == (2 * 1411, 1411)
+
+
 @pytest.mark.parametrize("executor", EXECUTORS)
 def test_log_crunch(executor):
     lines = run("log_crunch.py", "--files", "8", "--lines", "50", "--corrupt", "2", "--executor", executor).splitlines()
