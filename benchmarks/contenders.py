@@ -34,29 +34,61 @@ class Contender(Protocol):
         ...
 
 
-class Mpflow:
-    """mpflow on processes. The flow is built before the clock runs; compiling and running it is timed."""
+class Pool:
+    """Something that is opened, warmed up and closed."""
 
     share: ClassVar[int] = 1
-    copies: ClassVar[bool] = False
+    copies: ClassVar[bool] = True
 
-    def __init__(self, workers: int) -> None:
-        self.name = "mpflow"
+    def __init__(self, name: str, workers: int) -> None:
+        self.name = name
         self.workers = workers
-        self._executor: Any = None
 
-    def __enter__(self) -> Mpflow:  # noqa: PYI034 - Self is in typing from 3.11 on
-        from mpflow.executors import ProcessExecutor
+    @abstractmethod
+    def open(self) -> None:
+        """Start the pool."""
 
-        self._executor = ProcessExecutor(self.workers)
-        self._executor.__enter__()
+    @abstractmethod
+    def close(self) -> None:
+        """End it."""
+
+    @abstractmethod
+    def prepare(self, graph: Graph, *, lean: bool = False) -> Callable[[], list[object]]:
+        """What runs the graph."""
+
+    def __enter__(self) -> Pool:  # noqa: PYI034 - Self is in typing from 3.11 on
+        self.open()
         self.prepare(fan(4 * self.workers))()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._executor.__exit__(kind, error, trace)
+        self.close()
+
+
+class Mpflow(Pool):
+    """mpflow on processes. The flow is built before the clock runs; compiling and running it is timed."""
+
+    copies: ClassVar[bool] = False
+    options: ClassVar[dict[str, Any]] = {}
+    """What each task is made with."""
+
+    _executor: Any = None
+
+    def __init__(self, workers: int) -> None:
+        super().__init__("mpflow", workers)
+
+    def open(self) -> None:
+        """Start the workers."""
+        from mpflow.executors import ProcessExecutor
+
+        self._executor = ProcessExecutor(self.workers)
+        self._executor.__enter__()
+
+    def close(self) -> None:
+        """End them."""
+        self._executor.__exit__(None, None, None)
 
     def prepare(self, graph: Graph, *, lean: bool = False) -> Callable[[], list[object]]:
         """Build a flow of the graph."""
@@ -66,7 +98,7 @@ class Mpflow:
         names: dict[Callable[..., Any], list[str]] = {}
         for node in graph:
             if node.run not in made:
-                made[node.run] = task(node.run)
+                made[node.run] = task(node.run, **self.options)
                 names[node.run] = list(inspect.signature(node.run).parameters)
         calls: list[Any] = []
         with Flow("benchmark") as flow:
@@ -90,40 +122,15 @@ Done = SimpleQueue[tuple[int, Callable[[], object]]]
 """Where a pool's callback puts the position of what is over, and what returns or raises its outcome."""
 
 
-class ByHand:
+class ByHand(Pool):
     """A pool without dependencies, fed by a loop that counts what each call still waits for.
 
     The loop is the fastest of its kind: callbacks put positions into a queue, nothing is searched and nothing polled.
     """
 
-    share: ClassVar[int] = 1
-    copies: ClassVar[bool] = True
-
-    def __init__(self, name: str, workers: int) -> None:
-        self.name = name
-        self._workers = workers
-
-    @abstractmethod
-    def open(self) -> None:
-        """Start the pool."""
-
-    @abstractmethod
-    def close(self) -> None:
-        """End it."""
-
     @abstractmethod
     def submit(self, position: int, node: Node, arguments: Sequence[object], done: Done) -> None:
         """Send one call and see to it that its end is put into `done`."""
-
-    def __enter__(self) -> ByHand:  # noqa: PYI034 - Self is in typing from 3.11 on
-        self.open()
-        self.prepare(fan(4 * self._workers))()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def prepare(self, graph: Graph, *, lean: bool = False) -> Callable[[], list[object]]:
         """Count what waits for what."""
@@ -186,7 +193,7 @@ class Futures(WithFutures):
 
     def open(self) -> None:
         """Start the pool."""
-        self._pool = ProcessPoolExecutor(self._workers, multiprocessing.get_context(self._start_method))
+        self._pool = ProcessPoolExecutor(self.workers, multiprocessing.get_context(self._start_method))
 
     def close(self) -> None:
         """End it."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import resource
 
 import psutil
 
@@ -18,6 +20,17 @@ def of_descendants() -> dict[int, float]:
         except OSError:
             continue
     return found
+
+
+def of_the_dead() -> float:
+    """CPU seconds of all descendants that are gone and were waited for, by this process or by one of its living descendants."""
+    mine = resource.getrusage(resource.RUSAGE_CHILDREN)
+    total = mine.ru_utime + mine.ru_stime
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            times = process.cpu_times()
+            total += times.children_user + times.children_system
+    return total
 
 
 def between(before: dict[int, float], after: dict[int, float]) -> float:

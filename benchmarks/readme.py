@@ -42,7 +42,7 @@ def _aims(run: Run) -> list[str]:
         figure = aim.read(run.rows)
         if figure is not None:
             measured, met = aim.words(figure), "yes" if aim.met(figure) else "**no**"
-        elif any(row.workload == aim.workload for row in run.rows):
+        elif any(row.workload == aim.workload and "efficiency" in row.extra for row in run.rows):
             measured, met = "void", "–"
         else:
             continue

@@ -10,11 +10,10 @@ import os
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from importlib.util import find_spec
-from types import TracebackType
 from typing import Any, ClassVar
 
-from benchmarks.contenders import ByHand, Contender, Done, WithFutures
-from benchmarks.graphs import Graph, Node, fan, terminals
+from benchmarks.contenders import ByHand, Contender, Done, Pool, WithFutures
+from benchmarks.graphs import Graph, Node, terminals
 
 
 class Loky(WithFutures):
@@ -26,7 +25,7 @@ class Loky(WithFutures):
 
     def open(self) -> None:
         """Start the pool."""
-        self._pool = import_module("loky").ProcessPoolExecutor(self._workers)
+        self._pool = import_module("loky").ProcessPoolExecutor(self.workers)
 
     def close(self) -> None:
         """End it."""
@@ -42,7 +41,7 @@ class Pebble(WithFutures):
 
     def open(self) -> None:
         """Start the pool."""
-        self._pool = import_module("pebble").ProcessPool(self._workers)
+        self._pool = import_module("pebble").ProcessPool(self.workers)
 
     def close(self) -> None:
         """End it."""
@@ -63,7 +62,7 @@ class Mpire(ByHand):
 
     def open(self) -> None:
         """Start the pool."""
-        self._pool = import_module("mpire").WorkerPool(self._workers, keep_alive=True)
+        self._pool = import_module("mpire").WorkerPool(self.workers, keep_alive=True)
 
     def close(self) -> None:
         """End it."""
@@ -87,44 +86,9 @@ class Mpire(ByHand):
         )
 
 
-class _Own:
-    """One that sees to dependencies itself."""
-
-    share: ClassVar[int] = 10
-    copies: ClassVar[bool] = False
-
-    def __init__(self, name: str, workers: int) -> None:
-        self.name = name
-        self._workers = workers
-
-    def open(self) -> None:
-        """Start it."""
-        raise NotImplementedError
-
-    def close(self) -> None:
-        """End it."""
-        raise NotImplementedError
-
-    def prepare(self, graph: Graph, *, lean: bool = False) -> Callable[[], list[object]]:
-        """What runs the graph."""
-        raise NotImplementedError
-
-    def __enter__(self) -> _Own:  # noqa: PYI034 - Self is in typing from 3.11 on
-        self.open()
-        self.prepare(fan(4 * self._workers))()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-
-class Joblib(_Own):
+class Joblib(Pool):
     """joblib: a parallel loop over each level of the graph; it sends calls in batches and large arrays as files it maps."""
 
-    share: ClassVar[int] = 1
-    copies: ClassVar[bool] = True
     cold: ClassVar[str] = (
         "from joblib import Parallel, delayed\n"
         "with Parallel({workers}) as pool:\n"
@@ -135,7 +99,7 @@ class Joblib(_Own):
 
     def open(self) -> None:
         """Start the loop's workers."""
-        self._pool = import_module("joblib").Parallel(self._workers)
+        self._pool = import_module("joblib").Parallel(self.workers)
         self._pool.__enter__()
 
     def close(self) -> None:
@@ -174,9 +138,11 @@ class Joblib(_Own):
         return timed
 
 
-class Distributed(_Own):
+class Distributed(Pool):
     """dask.distributed on one machine: scheduler in this process, workers of one thread each."""
 
+    share: ClassVar[int] = 10
+    copies: ClassVar[bool] = False
     cold: ClassVar[str] = (
         "from distributed import Client, LocalCluster\n"
         "with LocalCluster({workers}, threads_per_worker=1, dashboard_address=None) as cluster, Client(cluster) as pool:\n"
@@ -189,7 +155,7 @@ class Distributed(_Own):
     def open(self) -> None:
         """Start scheduler and workers."""
         distributed = import_module("distributed")
-        self._cluster = distributed.LocalCluster(self._workers, threads_per_worker=1, dashboard_address=None)
+        self._cluster = distributed.LocalCluster(self.workers, threads_per_worker=1, dashboard_address=None)
         self._client = distributed.Client(self._cluster)
 
     def close(self) -> None:
@@ -215,9 +181,11 @@ class Distributed(_Own):
         return timed
 
 
-class Ray(_Own):
+class Ray(Pool):
     """ray on one machine."""
 
+    share: ClassVar[int] = 10
+    copies: ClassVar[bool] = False
     cold: ClassVar[str] = (
         "import os\n"
         "os.environ['RAY_USAGE_STATS_ENABLED'] = '0'\n"
@@ -233,7 +201,7 @@ class Ray(_Own):
         """Start its daemons and workers."""
         os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
         self._ray = import_module("ray")
-        self._ray.init(num_cpus=self._workers, include_dashboard=False, log_to_driver=False, logging_level="error")
+        self._ray.init(num_cpus=self.workers, include_dashboard=False, log_to_driver=False, logging_level="error")
 
     def close(self) -> None:
         """End them."""

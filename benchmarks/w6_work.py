@@ -48,9 +48,6 @@ def measure(settings: Settings) -> list[Row]:
         makers += [lambda method=method: Futures(settings.workers, method) for method in START_METHODS]  # type: ignore[misc]
         started = [(make().name, tasks, _with_start(make, graph)) for make in makers]
         rows += _quiet(f"W6 {tasks} × {seconds * 1000:g} ms, with start", started, max(1, rounds - 1), settings)
-        for row in rows[-len(started) :]:
-            # Workers that are gone cannot be asked any more.
-            row.workers_cpu = None
     return rows
 
 

@@ -51,10 +51,6 @@ def parents(tasks: int, seed: int = 3) -> list[list[int]]:
 class _Mixed(Mpflow):
     """mpflow, with calls that wait for others without taking their results."""
 
-    def __enter__(self) -> _Mixed:  # noqa: PYI034 - Self is in typing from 3.11 on
-        super().__enter__()
-        return self
-
     def prepared(self, rounds: list[int], waits: list[list[int]]) -> Callable[[], list[object]]:
         """Build the flow."""
         from mpflow import Flow, task
@@ -119,7 +115,8 @@ def measure(settings: Settings, tasks: int | None = None) -> list[Row]:
     ours: list[Sample] = []
     for _ in range(max(1, settings.rounds // 5)):
         before = _plain(rounds, settings.workers)
-        with _Mixed(settings.workers) as mixed:
+        mixed = _Mixed(settings.workers)
+        with mixed:
             ours.append(sample(mixed.prepared(rounds, waits), None))
         plain.append((before + _plain(rounds, settings.workers)) / 2)
     times = statistics.median(one.wall / base for one, base in zip(ours, plain, strict=True))
