@@ -43,7 +43,7 @@ def main() -> None:
             if workload in one.OPEN_TO_RIVALS:
                 failed |= not _one(run, workload, replace(settings, guest=name))
     if not options.no_memory:
-        _weigh_all(run, settings)
+        failed |= not _weigh_all(run, settings)
     order = {name: number for number, name in enumerate(dict.fromkeys(row.workload for row in run.rows))}
     run.rows.sort(key=lambda row: order[row.workload])
     run.machine["seconds"] = round(time.monotonic() - began)
@@ -110,10 +110,10 @@ def _one(run: Run, name: str, settings: Settings) -> bool:
     return True
 
 
-def _weigh_all(run: Run, settings: Settings) -> None:
-    """Sample memory for W1 and W5 with all contenders, and for W2 to W4 with the regular ones."""
+def _weigh_all(run: Run, settings: Settings) -> bool:
+    """Sample memory for W1 and W5 with all contenders, and for W2 to W4 with the regular ones; return whether all went well."""
     began = time.monotonic()
-    weighed = 0
+    weighed, well = 0, True
     for row in run.rows:
         if row.contender == "one process" or (
             row.contender in RIVALS and row.workload in ("W2 chain", "W3 tree", "W4 layers")
@@ -126,13 +126,19 @@ def _weigh_all(run: Run, settings: Settings) -> None:
             size = row.extra["array_bytes"]
         else:
             continue
-        _weigh(row, size, settings)
         weighed += 1
+        try:
+            _weigh(row, size, settings)
+        except RuntimeError as error:
+            run.skipped.append(f"{row.contender}: memory of {row.workload} is missing: {error}")
+            well = False
     if weighed:
         print(f"memory: {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
+    return well
 
 
 def _weigh(row: Row, size: int, settings: Settings) -> None:
+    """Add what a row's run occupies. Raises RuntimeError if it does not come to its end."""
     weight = weigh(row.workload, row.contender, size, settings.workers)
     row.extra |= {
         "main_bytes": weight.main,

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import statistics
 import subprocess
 import sys
 
 from benchmarks.harness import Row, Settings, script
+from benchmarks.programs import environment
 
 HEAVY = (
     "multiprocessing",
@@ -68,7 +68,7 @@ def _once(module: str) -> tuple[float, float, list[str]]:
         [sys.executable, "-c", _CODE.format(module=module, heavy=HEAVY)],
         stdout=subprocess.PIPE,
         check=True,
-        env={**os.environ, "PYTHONPATH": os.getcwd()},
+        env=environment(),
     )
     wall, cpu, heavy = json.loads(done.stdout)
     return wall, cpu, heavy

@@ -11,19 +11,19 @@ a main process at full speed. Where neither tool works the answer is "not availa
 from __future__ import annotations
 
 import argparse
-import os
 import shutil
-import subprocess
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from benchmarks.harness import Row, Settings
+from benchmarks.programs import environment, finish
 from benchmarks.report import table
 
 _TASKS, _QUICK_TASKS = 1_000, 200
 _FEW, _MORE = 2, 5
+_LIMIT_S = 300
 
 _CODE = """
 import os, sys
@@ -51,22 +51,19 @@ def _valgrind(program: str, tasks: int, times: int, *, workers: bool) -> dict[st
             f"--log-file={folder}/log-%p",
         ]
         command = [sys.executable, "-c", _CODE.format(program=program), str(tasks), str(times), str(int(workers))]
-        environment = _environment()
+        around = environment()
         if workers:
             script = Path(folder, "python")
             script.write_text(f'#!/bin/sh\nexec {" ".join(counted)} {sys.executable} "$@"\n')
             script.chmod(0o700)
-            environment["MPFLOW_COUNTED_PYTHON"] = str(script)
+            around["MPFLOW_COUNTED_PYTHON"] = str(script)
         else:
             command = [*counted, *command]
-        with subprocess.Popen(
-            command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-        ) as running:
-            _, said = running.communicate(timeout=300)
-        if running.returncode:
-            raise NotAvailable(f"the program under valgrind ended with exit code {running.returncode}: {said[-200:]}")
+        done = finish(command, _LIMIT_S, around)
+        if done.code:
+            raise NotAvailable(f"the program under valgrind ended with exit code {done.code}: {done.last_words}")
         found = {int(path.name): _total(path) for path in Path(folder).iterdir() if path.name.isdigit()}
-    main = found.pop(running.pid, 0)
+    main = found.pop(done.pid, 0)
     return {"main": main, "worker": max(found.values(), default=0)}
 
 
@@ -102,8 +99,7 @@ def _by_valgrind(program: str, tasks: int) -> dict[str, float]:
 def _perf(program: str, tasks: int, times: int, *, inherit: bool) -> int:
     command = ["perf", "stat", "-x,", "-e", "instructions:u", *([] if inherit else ["--no-inherit"])]
     command += [sys.executable, "-c", _CODE.format(program=program), str(tasks), str(times), "0"]
-    done = subprocess.run(command, env=_environment(), capture_output=True, text=True, timeout=300, check=False)
-    return counted_by_perf(done.stderr)
+    return counted_by_perf(finish(command, _LIMIT_S, environment()).err)
 
 
 def counted_by_perf(said: str) -> int:
@@ -129,11 +125,6 @@ def _by_perf(program: str, tasks: int) -> dict[str, float]:
 # -- both --------------------------------------------------------------------------------------------------------------------
 
 
-def _environment() -> dict[str, str]:
-    # Hashes of strings decide how dicts collide, and so the count.
-    return {**os.environ, "PYTHONPATH": os.getcwd(), "PYTHONHASHSEED": "0"}
-
-
 def count(program: str, tasks: int) -> tuple[str, dict[str, float]]:
     """Which tool counted, and instructions per task of main process and worker. Raises NotAvailable."""
     try:
@@ -150,7 +141,7 @@ def measure(settings: Settings, tasks: int | None = None) -> list[Row]:
         row = Row("W1 instructions", name, tasks, 0, 0)
         try:
             tool, found = count(program, tasks)
-        except (NotAvailable, OSError, subprocess.TimeoutExpired) as error:
+        except (NotAvailable, OSError) as error:
             row.extra["note"] = f"not available: {error}"
         else:
             row.extra |= {

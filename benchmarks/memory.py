@@ -17,9 +17,11 @@ import psutil
 
 from benchmarks.contenders import Contender, regulars
 from benchmarks.graphs import WORKLOADS, Graph
+from benchmarks.programs import environment, limited
 from benchmarks.rivals import RIVALS, rival
 
 _EVERY = 0.002
+_LIMIT_S = 120
 
 # What workers are sent must be importable there, so the program that is weighed is not a file run as a script. Workers that are
 # started afresh would run it again without the guard.
@@ -61,10 +63,12 @@ def graph_of(workload: str, size: int) -> Graph:
 def weigh(workload: str, name: str, size: int, workers: int) -> Weight:
     """Run once in a fresh program and watch it from here."""
     command = [sys.executable, "-c", _WEIGHED, workload, name, str(size), str(workers)]
-    environment = {**os.environ, "PYTHONPATH": os.getcwd()}
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
-    ) as program:
+    with (
+        subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment(), start_new_session=True
+        ) as program,
+        limited(program, _LIMIT_S),
+    ):
         assert program.stdin is not None
         assert program.stdout is not None
         # Rivals may print, too.

@@ -8,14 +8,13 @@ prints its rows as JSON on the last line of standard output.
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from importlib import import_module
 
 from benchmarks.harness import Row, Settings
+from benchmarks.programs import environment, finish
 
 MODULES = {
     "W1": "w1_fan",
@@ -43,23 +42,13 @@ _LIMIT_S = 400
 def run(name: str, settings: Settings) -> list[Row]:
     """Measure one workload in a fresh program and wait for it. Raises RuntimeError, with its last words, if it fails."""
     command = [sys.executable, "-m", "benchmarks.one", name, json.dumps(asdict(settings))]
-    environment = {**os.environ, "PYTHONPATH": os.getcwd(), "PYTHONHASHSEED": "0"}
     try:
-        done = subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            env=environment,
-            timeout=_LIMIT_S,
-            start_new_session=True,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        raise RuntimeError(f"{name} was not over after {_LIMIT_S} s and was given up") from None
-    if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
-        raise RuntimeError(f"{name} ended with exit code {done.returncode}: {last}")
-    *said, rows = done.stdout.splitlines()
+        done = finish(command, _LIMIT_S, environment())
+    except TimeoutError as error:
+        raise RuntimeError(f"{name} was {error}") from None
+    if done.code:
+        raise RuntimeError(f"{name} ended with exit code {done.code}: {done.last_words}")
+    *said, rows = done.out.splitlines()
     for line in said:
         print(line, file=sys.stderr)
     return [Row(**row) for row in json.loads(rows)]

@@ -30,6 +30,7 @@ import psutil
 
 from benchmarks import cpu
 from benchmarks.harness import Row, Settings, script
+from benchmarks.programs import environment
 
 _LIMIT = 0.2
 
@@ -127,9 +128,7 @@ def sleep_long(folder: str) -> None:
 
 def _all_gone(workers: int) -> float:
     with tempfile.TemporaryDirectory() as folder:
-        program = subprocess.Popen(
-            [sys.executable, "-c", _VICTIM, str(workers), folder], env={**os.environ, "PYTHONPATH": os.getcwd()}
-        )
+        program = subprocess.Popen([sys.executable, "-c", _VICTIM, str(workers), folder], env=environment())
         try:
             while len(os.listdir(folder)) < workers:
                 if program.poll() is not None:
@@ -264,7 +263,7 @@ def _hygiene(times: int) -> dict[str, float]:
         stdout=subprocess.PIPE,
         check=True,
         text=True,
-        env={**os.environ, "PYTHONPATH": os.getcwd()},
+        env=environment(),
     )
     names = {"tidy": "after each body", "scrub": "now and then"}
     return {names[name]: float(seconds) for name, seconds in (line.split() for line in done.stdout.splitlines())}

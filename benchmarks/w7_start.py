@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import statistics
 import subprocess
 import sys
@@ -11,6 +10,7 @@ import time
 from benchmarks.contenders import START_METHODS
 from benchmarks.graphs import fan
 from benchmarks.harness import Row, Settings, opened, sample, script
+from benchmarks.programs import environment
 from benchmarks.rivals import cold_start
 
 _MPFLOW = """
@@ -65,9 +65,7 @@ def _cold(settings: Settings) -> list[Row]:
 
 def _first_result(code: str) -> float:
     began = time.perf_counter()
-    with subprocess.Popen(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": os.getcwd()}
-    ) as process:
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, env=environment()) as process:
         assert process.stdout is not None
         # Some print a word of their own first.
         lines = iter(process.stdout.readline, b"")

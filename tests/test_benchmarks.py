@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import graphs, instructions, readme, w6_work
+from benchmarks import graphs, instructions, programs, readme, w6_work
 from benchmarks import run as runs
 from benchmarks.compare import changes
 from benchmarks.harness import Row, Sample, Settings
@@ -164,3 +164,11 @@ def test_the_benchmark_of_the_run_store_runs():
     )
     assert done.returncode == 0, done.stderr
     assert "mpflow show last --tasks" in done.stdout
+
+
+def test_a_program_that_takes_too_long_is_given_up_with_its_children():
+    code = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'import time; time.sleep(50)'])"
+    with pytest.raises(TimeoutError, match=r"not over after 0\.5 s"):
+        programs.finish([sys.executable, "-c", code], 0.5, programs.environment())
+    done = programs.finish([sys.executable, "-c", "import sys; print(1); sys.exit('no')"], 50, programs.environment())
+    assert (done.code, done.out, done.last_words) == (1, "1\n", "no")
