@@ -80,6 +80,10 @@ class Flow(Graph):
         workers: int | None = None,
         memory_limit: int | str | None = None,
         fail_fast: bool | None = None,
+        store: Any = None,
+        run_id: str | None = None,
+        resume: bool | str = False,
+        rerun: Iterable[Task[Any, Any] | str] | None = None,
         **parameter_values: object,
     ) -> State:
         """Run the flow and return its final state, whose `.result` maps every task to its state.
@@ -96,10 +100,18 @@ class Flow(Graph):
         `workers` says how many tasks run at a time, on processes where no executor is named, and
         `memory_limit` what one worker process may occupy, in bytes or as in `"4GB"`. With
         `fail_fast` the first failure is the last thing that happens: what runs is waited for,
-        nothing else starts, and the flow ends `Failed`. What is not given is looked up in the
+        nothing else starts, and the flow ends `Failed`.
+
+        With a `store`, the path of a file or a `SQLiteStore`, every state and result is kept as it
+        comes, under `run_id`. `resume=True` goes on with that run, if the store has it: what
+        succeeded is not run again unless its code, its inputs or something upstream has changed,
+        or `rerun` names it (a task, its name or its slug); parameters that are not given are those
+        of before. `resume="unfinished"` leaves recorded failures as they are. What is not given is looked up in the
         environment (`MPFLOW_EXECUTOR`, `MPFLOW_WORKERS`, …) and in the files of `mpflow config`.
 
-        Returns `Running` when only paused work is left. Raises ValueError for an unknown or
+        Returns `Running` when only paused work is left. Raises StoreError where a store cannot be
+        used, RunInUse, with the `pid`, while another process works on the run, FlowError for a
+        `run_id` that is there already and is not resumed, ValueError for an unknown or
         missing parameter and for a flow that is not sound (a cycle, say), RuntimeError inside
         the flow's own `with` block, and KeyboardInterrupt, with the state so far as its
         `.state`, on Ctrl-C.
@@ -129,6 +141,10 @@ class Flow(Graph):
             workers=workers,
             memory_limit=memory_limit,
             fail_fast=fail_fast,
+            store=store,
+            run_id=run_id,
+            resume=resume,
+            rerun=rerun,
             keywords=parameter_values,
         )
         return run_graph(

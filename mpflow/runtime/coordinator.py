@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from mpflow.engine.messages import (
     AttemptsEnded,
@@ -36,6 +36,9 @@ from mpflow.runtime.inputs import Inputs
 from mpflow.runtime.interrupts import Interrupts
 from mpflow.runtime.watch import Watch
 from mpflow.worker.perform import describe
+
+if TYPE_CHECKING:
+    from mpflow.runtime.recording import Recorder
 
 GRACE = 2.0
 """Seconds that running tasks have after the first Ctrl-C."""
@@ -68,11 +71,13 @@ class Coordinator:
         watch: Watch,
         interrupts: Interrupts,
         clock: Clock,
+        recorder: Recorder | None = None,
     ) -> None:
         self._plan, self._scheduler, self._executor = plan, scheduler, executor
         self._bodies, self._base = bodies, base
         self._hooks, self._inputs, self._watch = hooks, inputs, watch
         self._interrupts, self._clock = interrupts, clock
+        self._recorder = recorder
         self._final: State | None = None
         self._give_up_at: float | None = None
         self._halted = False
@@ -86,7 +91,10 @@ class Coordinator:
         events: list[Event] = list(first)
         try:
             while True:
-                events = self._obey(self._scheduler.handle(events, self._clock.now()))
+                commands = self._scheduler.handle(events, self._clock.now())
+                if self._recorder is not None:
+                    self._recorder.turn(events)
+                events = self._obey(commands)
                 if self._final is not None:
                     break
                 if not events:
@@ -160,6 +168,9 @@ class Coordinator:
                 case Start():
                     self._start(command, jobs, news)
                 case Settle():
+                    # First, for the watch may let go of results.
+                    if self._recorder is not None:
+                        self._recorder.settled(command.units)
                     self._watch.settled(command.units)
                 case Foresee():
                     self._foresee(command, ahead, news)
@@ -169,6 +180,10 @@ class Coordinator:
                     self._executor.kill(command.unit, command.attempt, command.why)
                 case Finish():
                     self._final = command.state
+        if self._recorder is not None:
+            # An attempt is in the store before it can begin, and so is the end of whatever it waited for.
+            self._recorder.starting(jobs)
+            self._recorder.commit()
         if ahead:
             cast(Foresees, self._executor).submit_ahead(jobs, ahead)
         elif jobs:

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import difflib
+import os
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from mpflow._context import context as ambient
 from mpflow.authoring.graph import Graph
 from mpflow.authoring.task import Task
 from mpflow.engine.state import State
 from mpflow.executors.port import checked_workers
+from mpflow.runtime.keeping import ResumeMode, kept_parameters
 from mpflow.runtime.settings import setting
+from mpflow.store.port import Store
 
 KEEPS = ("all", "references")
+_NOTHING = object()
 
 AnyTask = Task[Any, Any]
 StateHandler = Callable[..., "State | None"]
@@ -40,6 +44,12 @@ class RunOptions:
     limits: Mapping[str, float]
     memory_limit: int | None
     fail_fast: bool
+    store: Store | None
+    run_id: str | None
+    resume: ResumeMode
+    rerun: Sequence[AnyTask]
+    kept_parameters: Mapping[str, object]
+    """The parameters to keep: those given now or when the run began, defaults left out."""
 
 
 def check_options(
@@ -60,6 +70,10 @@ def check_options(
     workers: int | None,
     memory_limit: int | str | None,
     fail_fast: bool | None,
+    store: object,
+    run_id: str | None,
+    resume: object,
+    rerun: Iterable[AnyTask | str] | None,
     keywords: Mapping[str, object],
 ) -> RunOptions:
     """Check what `flow.run` was called with; raise ValueError or TypeError for what cannot be meant."""
@@ -90,8 +104,12 @@ def check_options(
     executor = _executor(executor, workers=workers, memory_limit=memory_limit)
     if keep not in KEEPS:
         raise ValueError(f"keep is {keep!r}; it must be one of {', '.join(map(repr, KEEPS))}")
+    kept = _store(store)
+    mode = _resume(resume, run_id, kept)
+    before = kept_parameters(kept, run_id) if mode and kept is not None and run_id is not None else {}
+    merged = _parameters(graph, _mapping(parameters, "parameters"), keywords, _mapping(context, "context"), before)
     return RunOptions(
-        parameters=_parameters(graph, _mapping(parameters, "parameters"), keywords, _mapping(context, "context")),
+        parameters=merged,
         executor=executor,
         max_workers=checked_workers(workers) if workers is not None else setting("workers"),
         state=state,
@@ -106,7 +124,61 @@ def check_options(
         limits=_limits(_mapping(limits if limits is not None else setting("limits"), "limits")),
         memory_limit=_memory_limit(executor, memory_limit),
         fail_fast=setting("fail_fast") if fail_fast is None else bool(fail_fast),
+        store=kept,
+        run_id=run_id,
+        resume=mode,
+        rerun=_rerun(graph, rerun, mode),
+        kept_parameters=_given(graph, merged, before),
     )
+
+
+def _store(given: object) -> Store | None:
+    if given is None:
+        given = setting("store")
+    if given is None:
+        return None
+    if isinstance(given, (str, os.PathLike)):
+        from mpflow.store.sqlite import SQLiteStore
+
+        return SQLiteStore(given)
+    if isinstance(given, type) or not all(hasattr(given, name) for name in ("open", "parameters")):
+        raise TypeError(f"store is {given!r}; pass the path of a file, such as 'runs.db', or a store")
+    return cast(Store, given)
+
+
+def _resume(resume: object, run_id: str | None, store: Store | None) -> ResumeMode:
+    if run_id is not None and not (run_id and isinstance(run_id, str)):
+        raise ValueError(f"run_id is {run_id!r}; it must be a text, such as 'nightly'")
+    if run_id is not None and store is None:
+        raise ValueError(f"run_id={run_id!r} is the name of a run in a store; say which, as in store='runs.db'")
+    if resume is None or resume is False:
+        return False
+    if resume is not True and resume != "unfinished":
+        raise ValueError(f"resume is {resume!r}; it must be True, 'unfinished' or False")
+    if run_id is None:
+        raise ValueError(f"resume={resume!r} needs to know which run is meant; give run_id, and store")
+    return True if resume is True else "unfinished"
+
+
+def _rerun(graph: Graph, rerun: Iterable[AnyTask | str] | None, mode: ResumeMode) -> Sequence[AnyTask]:
+    wanted = [rerun] if isinstance(rerun, (str, Task)) else list(rerun or ())
+    if wanted and not mode:
+        raise ValueError("rerun says what a resumed run does again; it goes with resume=True")
+    found: list[AnyTask] = []
+    for each in wanted:
+        those = [task for task, slug in graph.slugs.items() if each in (task, slug, task.name)]
+        if not those:
+            raise ValueError(f"rerun names {each!r}, which is not a task of flow {graph.name!r}")
+        found += those
+    return found
+
+
+def _given(graph: Graph, merged: Mapping[str, object], before: Mapping[str, object]) -> Mapping[str, object]:
+    """Leave out the parameters that have their default because nobody said anything."""
+    defaults = {parameter.name: parameter.default for parameter in graph.parameters() if not parameter.required}
+    return {
+        name: value for name, value in merged.items() if name in before or value is not defaults.get(name, _NOTHING)
+    }
 
 
 def _mapping(value: Mapping[Any, Any] | None, name: str) -> Mapping[Any, Any]:
@@ -166,9 +238,13 @@ def _memory_limit(executor: object, limit: int | str | None) -> int | None:
 
 
 def _parameters(
-    graph: Graph, given: Mapping[str, object], keywords: Mapping[str, object], context: Mapping[str, object]
+    graph: Graph,
+    given: Mapping[str, object],
+    keywords: Mapping[str, object],
+    context: Mapping[str, object],
+    before: Mapping[str, object],
 ) -> Mapping[str, object]:
-    """Merge the sources of Parameters: the call, then the context, then the defaults."""
+    """Merge the sources of Parameters: the call, then the context, then what a resumed run was given, then the defaults."""
     known = {parameter.name: parameter for parameter in graph.parameters()}
     called = {**given, **keywords}
     unknown = [name for name in called if name not in known]
@@ -180,6 +256,7 @@ def _parameters(
             f"flow.run got {', '.join(map(repr, unknown))}, neither an argument of run nor a parameter of flow {graph.name!r}; {hint}{has}"
         )
     merged = {name: parameter.default for name, parameter in known.items() if not parameter.required}
+    merged.update((name, value) for name, value in before.items() if name in known)
     around = context.get("parameters", ambient.get("parameters")) or {}
     if isinstance(around, Mapping):
         merged.update((name, value) for name, value in around.items() if name in known)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from mpflow._context import context as ambient
 from mpflow.authoring.compile import Compiled, compile_flow
@@ -31,6 +31,9 @@ from mpflow.runtime.settings import setting
 from mpflow.runtime.task_states import TaskStates
 from mpflow.runtime.watch import ReleasingWatch, Watch
 
+if TYPE_CHECKING:
+    from mpflow.runtime.keeping import Keeping
+
 
 def run_graph(
     graph: Graph,
@@ -49,14 +52,16 @@ def run_graph(
     if options.state is not None and options.state.is_finished():
         return options.state
     compiled = compile_flow(graph, options.parameters)
+    run_id = options.run_id or new_run_id()
+    run_name = options.flow_run_name or new_run_name()
     clock = SystemClock()
     what = f"flow {graph.name!r}"
     base = flow_context(
         ambient.to_dict(),
         options.context,
         flow_name=graph.name,
-        flow_run_id=new_run_id(),
-        flow_run_name=options.flow_run_name or new_run_name(),
+        flow_run_id=run_id,
+        flow_run_name=run_name,
         parameters=options.parameters,
         now=clock.now(),
         checkpointing=setting("checkpointing"),
@@ -64,7 +69,27 @@ def run_graph(
     started = ask_handlers(owner, handlers, options.state or Pending(), Running("Running flow."), what=what)
     if not started.is_running():
         return started
-    final = _drive(compiled, options, base, clock, result)
+    keeping = None
+    if options.store is not None:
+        from mpflow.runtime.keeping import open_run
+
+        keeping = open_run(
+            options.store,
+            run_id=run_id,
+            run_name=run_name,
+            flow_name=graph.name,
+            parameters=options.kept_parameters,
+            executor=options.executor,
+            resume=options.resume,
+        )
+    try:
+        final = _drive(compiled, options, base, clock, result=result, keeping=keeping)
+    except BaseException as error:
+        if keeping is not None:
+            keeping.abandon(error)
+        raise
+    if keeping is not None:
+        keeping.close(final)
     if terminal_handler is not None:
         states = {final.result[compiled.tasks[node]] for node in compiled.plan.reference}
         final = ask_handlers(owner, [_terminal(terminal_handler, states)], started, final, what=what)
@@ -81,7 +106,13 @@ def _terminal(
 
 
 def _drive(
-    compiled: Compiled, options: RunOptions, base: dict[str, object], clock: SystemClock, result: Result | None
+    compiled: Compiled,
+    options: RunOptions,
+    base: dict[str, object],
+    clock: SystemClock,
+    *,
+    result: Result | None,
+    keeping: Keeping | None,
 ) -> State:
     plan = compiled.plan
     bodies = bodies_of(compiled)
@@ -89,7 +120,11 @@ def _drive(
     if isinstance(start_nodes, Failed):
         start_nodes.result = {task: options.task_states.get(task, Pending()) for task in compiled.tasks}
         return start_nodes
-    restored, doubtful = _restored(compiled, options, start_nodes)
+    if keeping is not None:
+        again = {compiled.tasks.index(task) for task in options.rerun}
+        keeping.take_over(compiled, options.parameters, resume=options.resume, rerun=again)
+    kept = keeping.events if keeping is not None else {}
+    restored, doubtful = _restored(compiled, options, start_nodes, kept)
     reuse = reuse_of(compiled, bodies, base, options, result=result, given=doubtful)
     watched = range(len(plan.specs)) if options.task_runner_state_handlers else reuse.nodes if reuse is not None else ()
     if watched:
@@ -113,7 +148,10 @@ def _drive(
         wait_for_retries=options.wait_for_retries,
         limits=options.limits or None,
         fail_fast=options.fail_fast,
-        ahead=getattr(executor, "foresight", 0) if not options.task_contexts and reuse is None else 0,
+        # With a store a result is durable before anything that reads it begins.
+        ahead=getattr(executor, "foresight", 0)
+        if not options.task_contexts and reuse is None and keeping is None
+        else 0,
     )
     hooks.bind(scheduler.unit, scheduler.attempt)
     inputs = Inputs(plan, scheduler, shows_skips=compiled.shows_skips)
@@ -129,6 +167,11 @@ def _drive(
         stack.callback(executor.close)
         interrupts.ring(executor.bell)
         stack.callback(interrupts.hush)
+        recorder = None
+        if keeping is not None:
+            recorder = stack.enter_context(
+                keeping.recorder(compiled, scheduler, now=clock.now, facts=getattr(executor, "facts_of", _no_facts))
+            )
         coordinator = Coordinator(
             plan=plan,
             scheduler=scheduler,
@@ -140,6 +183,7 @@ def _drive(
             watch=watch,
             interrupts=interrupts,
             clock=clock,
+            recorder=recorder,
         )
         first: list[Event] = [*restored, SlotsChanged(slots), Begin()]
         try:
@@ -151,6 +195,10 @@ def _drive(
     if scheduler.failed_fast and not final.is_failed():
         final = Failed("A task failed, and with fail_fast nothing was started after that.")
     return final.replace(result=states)
+
+
+def _no_facts(uid: int) -> None:
+    """Know nothing of an attempt, as executors do that run it in this process."""
 
 
 def _interruption(so_far: State, states: TaskStates) -> KeyboardInterrupt:
@@ -181,18 +229,24 @@ def _state_of(scheduler: Scheduler, node: int) -> State:
 
 
 def _restored(
-    compiled: Compiled, options: RunOptions, start_nodes: frozenset[int] | None
+    compiled: Compiled, options: RunOptions, start_nodes: frozenset[int] | None, kept: Mapping[int, Restored]
 ) -> tuple[list[Event], dict[Unit, Cached]]:
     """Sort the states given to the run: those that stand, and cached ones whose validators have yet to be asked."""
     nodes = {task: node for node, task in enumerate(compiled.tasks)}
     reached = _reached(compiled.plan, start_nodes)
     stand: list[Event] = []
     doubtful: dict[Unit, Cached] = {}
+    given = {nodes[task] for task in options.task_states if task in nodes}
+    stand += (event for node, event in kept.items() if node not in given)
     for task, state in options.task_states.items():
         # States of tasks that the flow does not have are ignored, so that one mapping can serve several flows.
         node = nodes.get(task)
         if node is None:
             continue
+        if node in kept:
+            from mpflow.runtime.restoring import resumed
+
+            state = resumed(state, kept[node].state)  # noqa: PLW2901 - the same, over what was kept
         if node in reached and isinstance(state, Cached):
             doubtful[Unit(node)] = state
             continue

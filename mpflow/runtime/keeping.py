@@ -1,0 +1,141 @@
+"""A run and its store: opened before anything of the flow runs, asked what is there already, and closed with how the run stands.
+
+Owns the life of a journal within one run. What is taken over, `restoring` decides; what is written, `recording` knows.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import pickle
+from collections.abc import Callable, Collection, Mapping
+from typing import TYPE_CHECKING, Literal
+
+from mpflow.engine.messages import Restored
+from mpflow.engine.state import State
+from mpflow.errors import FlowError, StoreError
+from mpflow.store.port import Journal, RunFacts, Store, TaskRow
+from mpflow.worker.codec import dump
+from mpflow.worker.perform import describe
+
+if TYPE_CHECKING:
+    from mpflow.authoring.compile import Compiled
+    from mpflow.engine.scheduler import Scheduler
+    from mpflow.runtime.recording import Facts, Recorder
+
+ResumeMode = Literal[False, True, "unfinished"]
+
+
+class Keeping:
+    """One run's place in a store, from its opening to its end."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        self._numbers: list[int] = []
+        self.events: Mapping[int, Restored] = {}
+        """By node: the states that this run takes over."""
+
+    def take_over(
+        self,
+        compiled: Compiled,
+        parameters: Mapping[str, object],
+        *,
+        resume: ResumeMode,
+        rerun: Collection[int],
+    ) -> None:
+        """Find out what is there already, forget what holds no longer, and put down the tasks of the flow as it is now."""
+        # Not at the top: most runs have no store.
+        from mpflow.runtime.restoring import Restoration, prints_of, restore
+
+        prints = prints_of(compiled, parameters)
+        found = Restoration()
+        if self._journal.resumed:
+            found = restore(compiled, prints, self._journal.restore(), unfinished=resume == "unfinished", rerun=rerun)
+        self.events = found.events
+        rows = [
+            TaskRow(spec.slug, spec.name, spec.mapped, spec.inline, own.code, own.inputs)
+            for spec, own in zip(compiled.plan.specs, prints, strict=True)
+        ]
+        self._numbers = list(self._journal.plan(rows, found.dropped))
+        gone = [decision.slug for decision in found.decisions if decision.action == "gone"]
+        if gone:
+            logging.getLogger("mpflow").warning(
+                "the store has %s of this run, which is not in the flow any more; what it left is not used",
+                ", ".join(map(repr, gone)),
+            )
+
+    def recorder(
+        self,
+        compiled: Compiled,
+        scheduler: Scheduler,
+        *,
+        now: Callable[[], float],
+        facts: Callable[[int], Facts | None],
+    ) -> Recorder:
+        """Return what writes the run down while it goes on."""
+        from mpflow.runtime.recording import Recorder
+
+        return Recorder(self._journal, self._numbers, compiled.plan, scheduler, now=now, facts=facts)
+
+    def close(self, final: State) -> None:
+        """Say how the run has ended, or where it rests, and let others have it. Raises StoreError."""
+        self._journal.close(type(final).__name__, final.message)
+
+    def abandon(self, error: BaseException) -> None:
+        """Let others have a run that something has cut off; what was written stays."""
+        state = "Interrupted" if isinstance(error, KeyboardInterrupt) else "Failed"
+        # The store may be what has failed; the error that is on its way says so.
+        with contextlib.suppress(StoreError):
+            self._journal.close(state, describe(error))
+
+
+def open_run(
+    store: Store,
+    *,
+    run_id: str,
+    run_name: str,
+    flow_name: str,
+    parameters: Mapping[str, object],
+    executor: object,
+    resume: ResumeMode,
+) -> Keeping:
+    """Begin a run in a store, or go on with it. Raises what `Store.open` raises."""
+    from mpflow.runtime.recording import shown, surroundings
+
+    facts = RunFacts(
+        id=run_id,
+        name=run_name,
+        flow=flow_name,
+        parameters=_pickled(parameters),
+        shown=shown(parameters),
+        executor=executor if isinstance(executor, str) else type(executor).__name__,
+        facts=surroundings(),
+    )
+    return Keeping(store.open(facts, resume=bool(resume)))
+
+
+def _pickled(parameters: Mapping[str, object]) -> bytes:
+    if not parameters:
+        return b""
+    # Pickling runs the user's code.
+    try:
+        return dump(dict(parameters))
+    except Exception as error:
+        raise FlowError(
+            f"a parameter cannot be kept in the run store ({describe(error)}); give plain data or a path, or run without a store"
+        ) from error
+
+
+def kept_parameters(store: Store, run_id: str) -> Mapping[str, object]:
+    """Return what a run was given as its parameters; empty for a run that is not there. Raises FlowError where that cannot be read."""
+    data = store.parameters(run_id)
+    if not data:
+        return {}
+    # Unpickling runs the user's code.
+    try:
+        found = pickle.loads(data)
+    except Exception as error:
+        raise FlowError(
+            f"the parameters of run {run_id!r} can no longer be read ({describe(error)}); give them again, or begin another run"
+        ) from error
+    return dict(found)
