@@ -12,6 +12,7 @@ import click
 
 from mpflow.cli.arguments import json_option
 from mpflow.cli.complaint import Complaint
+from mpflow.cli.flow_commands import COMMANDS as FLOW_COMMANDS
 from mpflow.cli.store_commands import COMMANDS as STORE_COMMANDS
 
 OK, FAILED, USAGE, PAUSED, INTERRUPTED = 0, 1, 2, 3, 130
@@ -26,59 +27,6 @@ EXECUTORS = ("sync", "threads", "processes")
 @click.version_option(package_name="mpflow", prog_name="mpflow")
 def group() -> None:
     """Run flows of Python tasks on the cores of this machine."""
-
-
-@group.command()
-@click.argument("target", metavar="FILE[:FLOW]")
-@click.option("-e", "--executor", metavar="NAME", help="sync, threads or processes; by default what the flow says.")
-@click.option("-w", "-j", "--workers", type=click.IntRange(min=1), help="How many workers; alone it means processes.")
-@click.option(
-    "-p", "--param", "params", multiple=True, metavar="K=V", help="A parameter; V is JSON, a Python literal or text."
-)
-@click.option("--param-file", type=click.Path(), metavar="F", help="Parameters from a .json or .toml file; -p wins.")
-def run(
-    *, target: str, executor: str | None, workers: int | None, params: tuple[str, ...], param_file: str | None
-) -> int:
-    """Run the flow that FILE (or a module, as in pkg.mod:FLOW) binds to a name.
-
-    FLOW is the name of the variable or of the flow; without it FILE must hold exactly one. The file is loaded under a name
-    other than __main__, so what is behind `if __name__ == "__main__":` stays quiet. Loading stops at a bare `flow.run(...)`:
-    the flow then runs once, here, with that call's arguments and, over them, the options given here.
-    """
-    from mpflow.cli.running import run_target
-
-    return run_target(target, executor=executor, workers=workers, params=params, param_file=param_file)
-
-
-@group.command()
-@click.option(
-    "-w", "-j", "--workers", type=click.IntRange(min=1), default=2, show_default=True, help="How many worker processes."
-)
-def demo(workers: int) -> int:
-    """Run a small flow: a retry, a skip, and a failure handled by a trigger."""
-    from mpflow.cli.demo import run_demo
-
-    return run_demo(workers)
-
-
-@group.command()
-@click.argument("target", metavar="FILE[:FLOW]")
-@click.option(
-    "--format",
-    "kind",
-    default="text",
-    show_default=True,
-    metavar="FORMAT",
-    help="text, mermaid or dot, or what Graphviz draws: svg, png, pdf.",
-)
-@click.option(
-    "-o", "--output", type=click.Path(dir_okay=False), metavar="FILE", help="Where to write it; by default the screen."
-)
-def graph(target: str, kind: str, output: str | None) -> int:
-    """Draw the flow that FILE (or a module, as in pkg.mod:FLOW) binds to a name, without running it."""
-    from mpflow.cli.graph import draw
-
-    return draw(target, kind, output)
 
 
 @group.command()
@@ -99,7 +47,7 @@ def doctor() -> int:
     return examine()
 
 
-for _command in STORE_COMMANDS:
+for _command in (*FLOW_COMMANDS, *STORE_COMMANDS):
     group.add_command(_command)
 
 

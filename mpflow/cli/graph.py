@@ -5,15 +5,27 @@ from __future__ import annotations
 import sys
 
 from mpflow.cli.complaint import Complaint
-from mpflow.cli.targets import load
+from mpflow.cli.stored_states import states_of
+from mpflow.cli.stores import reading, the_run
+from mpflow.cli.targets import directory_of, load
+from mpflow.engine.state import Success
 from mpflow.pictures.visualize import picture
 
 
-def draw(target: str, kind: str, output: str | None) -> int:
-    """Draw the flow that `target` names; return the exit code."""
+def draw(target: str, kind: str, output: str | None, *, run: str | None, store: str | None) -> int:
+    """Draw the flow that `target` names, in the colours of a run where one is named; return the exit code."""
     flow = load(target).flow
+    state = None
+    if run is not None:
+        with reading(store, directory_of(target)) as reader:
+            found = the_run(reader, run)
+            if found.flow != flow.name:
+                raise Complaint(
+                    f"run {reader.short(found.id)} is one of flow {found.flow!r}, and {target} holds {flow.name!r}"
+                )
+            state = Success(None, states_of(reader, found, flow))
     try:
-        data = picture(flow, kind)
+        data = picture(flow, kind, state)
     except (ImportError, RuntimeError, ValueError) as error:
         raise Complaint(f"flow {flow.name!r} cannot be drawn: {error}") from None
     if output is None:

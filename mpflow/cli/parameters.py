@@ -37,6 +37,18 @@ def read_pairs(pairs: Iterable[str]) -> dict[str, object]:
     return found
 
 
+def read_limits(pairs: Iterable[str]) -> dict[str, float]:
+    """Read `name=number` pairs; the last one of a name wins."""
+    found: dict[str, float] = {}
+    for pair in pairs:
+        name, _, text = pair.partition("=")
+        try:
+            found[name.strip()] = float(text)
+        except ValueError:
+            raise Complaint(f"--limit {pair!r} is not of the form name=number, as in --limit db=2") from None
+    return found
+
+
 def read_file(path: str) -> dict[str, object]:
     """Read a JSON or TOML file that holds one table of parameters."""
     try:

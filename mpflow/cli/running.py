@@ -2,69 +2,196 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import time
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from mpflow._flow import Flow
+from mpflow.authoring.literals import Constant
+from mpflow.authoring.parameter import Parameter
+from mpflow.cli import events, interrupting, words
 from mpflow.cli.complaint import Complaint
 from mpflow.cli.log_lines import show_logs
-from mpflow.cli.parameters import check_names, read_file, read_pairs
-from mpflow.cli.summary import show
-from mpflow.cli.targets import load
+from mpflow.cli.parameters import check_names, read_file, read_limits, read_pairs
+from mpflow.cli.starting import begin_at, reached
+from mpflow.cli.stores import store_path
+from mpflow.cli.summary import console, show, units
+from mpflow.cli.targets import Target, directory_of, load
 from mpflow.engine.state import State
 from mpflow.errors import EngineBug, MpflowError, WorkersUnavailable
-from mpflow.executors.port import get_executor
+from mpflow.executors.surroundings import usable_cpus
+from mpflow.pictures.drawing import drawing_of
+from mpflow.pictures.text import as_text
+from mpflow.runtime.interrupts import patiently
+from mpflow.runtime.settings import looking_from, setting
 
 OK, FAILED, PAUSED, INTERRUPTED = 0, 1, 3, 130
 
 
-def run_target(
-    target: str, *, executor: str | None, workers: int | None, params: Sequence[str], param_file: str | None
-) -> int:
-    """Run the flow that `target` names; print a summary and return the exit code."""
-    given = {**(read_file(param_file) if param_file else {}), **read_pairs(params)}
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """The options of a run, as they were typed."""
+
+    executor: str | None = None
+    workers: int | None = None
+    params: Sequence[str] = ()
+    param_file: str | None = None
+    from_tasks: Sequence[str] = ()
+    dry_run: bool = False
+    fail_fast: bool | None = None
+    limits: Sequence[str] = ()
+    memory_limit: str | None = None
+    name: str | None = None
+    store: str | None = None
+    as_json: bool = False
+    verbosity: int = 0
+    """Below 0 only failures are told, above 0 every task."""
+
+
+def run_target(target: str, asked: Asked) -> int:
+    """Run the flow that `target` names; print what comes of it and return the exit code."""
+    given = {**(read_file(asked.param_file) if asked.param_file else {}), **read_pairs(asked.params)}
+    limits = read_limits(asked.limits)
     found = load(target)
+    with looking_from(directory_of(target)):
+        arguments = overlaid(found, asked, given, limits, store_path(asked.store, directory_of(target)))
+        if asked.dry_run:
+            return _tell_plan(found.flow, arguments, target, as_json=asked.as_json)
+        return play(found.flow, arguments, asked)
+
+
+def overlaid(
+    found: Target, asked: Asked, parameters: Mapping[str, object], limits: Mapping[str, float], store: str
+) -> dict[str, object]:
+    """Lay what was typed over the arguments that stood in the flow's file. Raises Complaint."""
     arguments = dict(found.arguments)
     before = arguments.get("parameters") or {}
     assert isinstance(before, Mapping)
-    parameters = {**before, **given}
+    parameters = {**before, **parameters}
     known = {parameter.name: parameter.required for parameter in found.flow.parameters()}
     check_names(parameters, known, found.flow.name)
     arguments["parameters"] = parameters
-    if executor is not None or workers is not None:
-        arguments["executor"] = _executor(executor, workers)
-    show_logs()
-    return run_flow(found.flow, arguments)
+    if asked.executor is not None:
+        arguments["executor"] = asked.executor
+    elif asked.workers is not None or asked.memory_limit is not None:
+        there = arguments.get("executor") or found.flow.executor
+        # An executor that was made in the file has its own idea of both.
+        arguments["executor"] = there if isinstance(there, str) and there != "sync" else "processes"
+    typed = {
+        "workers": asked.workers,
+        "memory_limit": asked.memory_limit,
+        "fail_fast": asked.fail_fast,
+        "flow_run_name": asked.name,
+    }
+    arguments.update({name: value for name, value in typed.items() if value is not None})
+    if limits:
+        there = arguments.get("limits") or {}
+        assert isinstance(there, Mapping)
+        arguments["limits"] = {**there, **limits}
+    if asked.from_tasks:
+        starts, states, _ = begin_at(found.flow, asked.from_tasks, store, parameters)
+        arguments["start_tasks"] = starts
+        arguments["task_states"] = states
+    return arguments
 
 
-def _executor(name: str | None, workers: int | None) -> object:
-    if name is None:
-        name = "processes"
-    if name == "sync" and workers is not None:
-        raise Complaint("the sync executor runs one task at a time; -w goes with -e threads or -e processes")
+def described(flow: Flow, arguments: Mapping[str, object]) -> str:
+    """Where the tasks will run, as in "processes ×8"."""
+    executor = arguments.get("executor") or flow.executor or setting("executor")
+    if not isinstance(executor, str):
+        return repr(executor)
+    if executor == "sync":
+        return executor
+    return f"{executor} ×{arguments.get('workers') or setting('workers') or usable_cpus()}"
+
+
+def _tell_plan(flow: Flow, arguments: Mapping[str, object], target: str, *, as_json: bool) -> int:
+    with _complaints(flow):
+        parameters = {
+            parameter.name: parameter.default for parameter in flow.parameters() if not parameter.required
+        } | dict(arguments["parameters"])  # type: ignore[call-overload]  # put there by `overlaid`
+        tasks = [task for task in flow.sorted_tasks() if not isinstance(task, (Parameter, Constant))]
+        where = described(flow, arguments)
+    starts = arguments.get("start_tasks")
+    if isinstance(starts, list):
+        run = reached(flow, starts)
+        tasks = [task for task in tasks if task in run]
+    if as_json:
+        plan = {
+            "flow": flow.name,
+            "executor": where,
+            "parameters": {name: repr(value) for name, value in parameters.items()},
+            "tasks": [flow.slugs[task] for task in tasks],
+        }
+        print(json.dumps(plan, indent=2))
+        return OK
+    out = console()
+    out.print(f"would run {target} on {where}: {len(tasks)} task{'' if len(tasks) == 1 else 's'}")
+    for name, value in parameters.items():
+        out.print(f"  parameter {name} = {value!r}")
+    if isinstance(starts, list):
+        out.print(f"  only {', '.join(task.name for task in tasks)}")
+    out.print(as_text(drawing_of(flow)), end="")
+    return OK
+
+
+def play(flow: Flow, arguments: dict[str, object], asked: Asked) -> int:
+    """Run a flow with these arguments of `flow.run`, tell what happens, and return the exit code."""
+    show_logs({-1: "CRITICAL", 0: None}.get(asked.verbosity, "DEBUG"))
+    with contextlib.ExitStack() as stack:
+        lines = None
+        if asked.as_json:
+            lines = events.JsonLines(stack.enter_context(events.apart_from_prints()))
+            _also_see(arguments, lines.changed)
+            lines.tell("begin", flow=flow.name, executor=described(flow, arguments))
+        elif asked.verbosity > 0:
+            _also_see(arguments, events.line_for_each(console()))
+        starts = arguments.get("start_tasks")
+        only = reached(flow, starts) if isinstance(starts, list) else None
+        began = time.monotonic()
+        stack.enter_context(patiently(interrupting.tell))
+        stopped = False
+        try:
+            with _complaints(flow):
+                state = flow.run(**arguments)  # type: ignore[arg-type]  # checked by flow.run, whose words we pass on
+        except KeyboardInterrupt as stop:
+            so_far = getattr(stop, "state", None)
+            if not isinstance(so_far, State):
+                raise
+            state, stopped = so_far, True
+        seconds = time.monotonic() - began
+        code = INTERRUPTED if stopped else OK if state.is_successful() else FAILED if state.is_failed() else PAUSED
+        if lines is not None:
+            counts = Counter(
+                words.state(type(own).__name__)
+                for task, _, own in units(flow, state, only)
+                if not isinstance(task, (Parameter, Constant))
+            )
+            lines.tell(
+                "end", state=type(state).__name__, message=state.message, seconds=seconds, counts=counts, exit_code=code
+            )
+        elif asked.verbosity >= 0 or code != OK:
+            show(flow, state, seconds=seconds, word="INTERRUPTED" if stopped else None, only=only)
+    return code
+
+
+def _also_see(arguments: dict[str, object], handler: object) -> None:
+    there = arguments.get("task_runner_state_handlers") or ()
+    assert isinstance(there, Sequence)
+    arguments["task_runner_state_handlers"] = [*there, handler]
+
+
+@contextlib.contextmanager
+def _complaints(flow: Flow) -> Iterator[None]:
+    """Pass on in a sentence what is wrong with a flow or the arguments of its run."""
     try:
-        return get_executor(name, max_workers=workers)
-    except ValueError as error:
-        raise Complaint(str(error)) from None
-
-
-def run_flow(flow: Flow, arguments: Mapping[str, object]) -> int:
-    """Run a flow with these arguments of `flow.run`, print its summary, return the exit code."""
-    began = time.monotonic()
-    try:
-        state = flow.run(**arguments)  # type: ignore[arg-type]  # checked by flow.run, whose words we pass on
-    except KeyboardInterrupt as stop:
-        so_far = getattr(stop, "state", None)
-        if isinstance(so_far, State):
-            show(flow, so_far, seconds=time.monotonic() - began, word="INTERRUPTED")
-        raise
+        yield
     except EngineBug:
         raise
     except WorkersUnavailable as error:
         raise Complaint(str(error), FAILED) from None
     except (MpflowError, ValueError, TypeError) as error:
         raise Complaint(f"flow {flow.name!r} cannot run: {error}") from None
-    show(flow, state, seconds=time.monotonic() - began)
-    if state.is_successful():
-        return OK
-    return FAILED if state.is_finished() else PAUSED

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 from rich.console import Console
 from rich.text import Text
@@ -30,10 +30,12 @@ def console(*, stderr: bool = False) -> Console:
     return Console(highlight=False, markup=False, soft_wrap=True, stderr=stderr, width=wide)
 
 
-def units(flow: Flow, state: State) -> Iterator[tuple[Task, int | None, State]]:
-    """Each task of the flow in order, mapped ones as their children: task, map index, state."""
+def units(flow: Flow, state: State, only: Collection[Task] | None = None) -> Iterator[tuple[Task, int | None, State]]:
+    """Each task of the flow in order, or those in `only`, mapped ones as their children: task, map index, state."""
     results = state.result
     for task in flow.sorted_tasks():
+        if only is not None and task not in only:
+            continue
         own = results[task]
         if isinstance(own, Mapped):
             for index, child in enumerate(own.map_states):
@@ -42,8 +44,10 @@ def units(flow: Flow, state: State) -> Iterator[tuple[Task, int | None, State]]:
             yield task, None, own
 
 
-def show(flow: Flow, state: State, *, seconds: float, word: str | None = None) -> None:
-    """Print the failures, what is paused, and one closing line."""
+def show(
+    flow: Flow, state: State, *, seconds: float, word: str | None = None, only: Collection[Task] | None = None
+) -> None:
+    """Print the failures, what is paused, and one closing line; of the tasks in `only` where these alone were to run."""
     out = console()
     counts: Counter[str] = Counter()
     failures = []
@@ -51,7 +55,7 @@ def show(flow: Flow, state: State, *, seconds: float, word: str | None = None) -
     if not isinstance(state.result, Mapping):
         out.print(Text(f"✗ {state.message}", style="red"))
     else:
-        for task, index, own in units(flow, state):
+        for task, index, own in units(flow, state, only):
             if not isinstance(task, (Parameter, Constant)):
                 counts[type(own).__name__] += 1
             if isinstance(own, TriggerFailed) and state.is_successful():

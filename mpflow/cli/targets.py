@@ -21,6 +21,7 @@ from types import CodeType, ModuleType
 
 from mpflow._flow import Flow
 from mpflow.cli.complaint import Complaint
+from mpflow.store.reading import Run
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,37 @@ def load(target: str) -> Target:
     return _choose(where, wanted, flows, reached)
 
 
+def load_stored(run: Run, short: str, given: str | None) -> Target:
+    """Load the flow that a run was of, from where its store says that it is, or from `given`. Raises Complaint."""
+    where = given or run.target
+    if where is None:
+        raise Complaint(
+            f"run {short} was begun from Python, so its store does not say where flow {run.flow!r} is; "
+            "say it with --target FILE:FLOW"
+        )
+    target = load(where)
+    if target.flow.name != run.flow:
+        raise Complaint(
+            f"run {short} is one of flow {run.flow!r}, but {where} holds flow {target.flow.name!r}; "
+            "say where its flow is with --target FILE:FLOW"
+        )
+    return target
+
+
+def directory_of(target: str) -> str:
+    """The directory that a target's project is looked for from: that of its file, or for a module where we stand."""
+    where, _ = _split(target)
+    return os.path.dirname(os.path.abspath(where)) if where.endswith(".py") or os.path.isfile(where) else os.getcwd()
+
+
+def full_name(target: str) -> str:
+    """The target as it can be loaded from anywhere: a file by its full path, a module by its name."""
+    where, wanted = _split(target)
+    if where.endswith(".py") or os.path.isfile(where):
+        where = os.path.abspath(where)
+    return where if wanted is None else f"{where}:{wanted}"
+
+
 def _split(target: str) -> tuple[str, str | None]:
     if os.path.isfile(target):
         return target, None
@@ -106,6 +138,8 @@ def _compiled(path: str) -> CodeType:
 
 
 def _load_module(name: str) -> ModuleType:
+    if os.path.isdir(name) and not os.path.isfile(os.path.join(name, "__init__.py")):
+        raise Complaint(f"{name} is a directory; name a Python file in it")
     if not all(part.isidentifier() for part in name.split(".")):
         raise Complaint(f"there is no file {name}, and it is not the name of a module either")
     # As for `python -m`: modules beside the caller can be imported.

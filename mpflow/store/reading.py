@@ -140,6 +140,21 @@ class UnitFacts(NamedTuple):
         return None if self.started is None or self.ended is None else max(0.0, self.ended - self.started)
 
 
+class KeptState(NamedTuple):
+    """The state of one unit, with what is kept of its result."""
+
+    slug: str
+    index: int  # type: ignore[assignment]  # as above
+    width: int | None
+    state: str
+    message: str | None
+    how: int
+    """One of the constants of `mpflow.store.port`."""
+    data: bytes | None
+    file: str | None
+    """Path of a large result's file; it is there and of the right size."""
+
+
 class AttemptFacts(NamedTuple):
     """One try of one unit."""
 
@@ -454,19 +469,16 @@ class Reader:
         """List the attempts that have begun and of whose end nothing is known: those running, or cut off."""
         return [AttemptFacts(*row) for row in self._rows(_IN_FLIGHT, run.number, run.sessions)]
 
-    def result(self, run: Run, unit: UnitFacts) -> bytes | None:
-        """Return what is kept of a unit's result, as pickle; None where nothing is, or its file is gone."""
-        ((data,),) = self._rows(
-            "SELECT data FROM units WHERE run = ? AND task = ? AND idx = ?", run.number, unit.task, unit.index
-        )
-        if not isinstance(data, str):
-            kept: bytes | None = data
-            return kept
-        path = self._files.find(run.number, data, unit.size)
-        if path is None:
-            return None
-        with told(self.path), open(path, "rb") as file:
-            return file.read()
+    def states(self, run: Run) -> Iterator[KeptState]:
+        """Give the states of all units of a run, in order of their task and index."""
+        for slug, index, width, state, message, how, data, size in self._rows(
+            "SELECT t.slug, u.idx, t.width, u.state, u.message, u.how, u.data, u.size FROM units u"
+            " JOIN tasks t ON t.run = u.run AND t.task = u.task WHERE u.run = ? ORDER BY u.task, u.idx",
+            run.number,
+        ):
+            file = self._files.find(run.number, data, size) if isinstance(data, str) else None
+            kept = data if isinstance(data, bytes) else None
+            yield KeptState(slug, index, width, state, message, how, kept, file)
 
     # Logs
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -104,31 +105,51 @@ with Flow("p") as flow:
     assert "PAUSED p  1 task: 1 paused" in out
 
 
-def test_interrupted(flow_file):
-    path = flow_file("""
-import time
+SLEEPS = """
+import os, time
 
 @task
 def sleep():
     print("sleeping", flush=True)
-    time.sleep(40)
+    while not os.path.exists(GO):
+        time.sleep(0.01)
+    return 1
+
+@task
+def after(x):
+    return x
 
 with Flow("i") as flow:
-    sleep()
-""")
+    after(sleep())
+"""
+
+
+@pytest.mark.parametrize("executor", ["sync", "processes"])
+@pytest.mark.parametrize("twice", [False, True], ids=["once", "twice"])
+def test_interrupted(flow_file, tmp_path, executor, twice):
+    go = tmp_path / "go"
+    path = flow_file(SLEEPS.replace("GO", repr(str(go))))
     with subprocess.Popen(
-        [sys.executable, "-m", "mpflow", "run", path, "-e", "processes"],
+        [sys.executable, "-m", "mpflow", "run", path, "-e", executor],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
     ) as process:
         assert process.stdout is not None
+        assert process.stderr is not None
         assert process.stdout.readline() == "sleeping\n"
         os.kill(process.pid, signal.SIGINT)
-        out, err = process.communicate(timeout=40)
+        assert "nothing new starts, and running tasks are let finish; once more kills them" in process.stderr.readline()
+        if twice:
+            os.kill(process.pid, signal.SIGINT)
+        else:
+            go.touch()
+        out, err = process.stdout.read(), process.stderr.read()
     assert process.returncode == 130, (out, err)
     assert "Traceback" not in err
+    assert f"INTERRUPTED i  2 tasks: {'' if twice else '1 ok · 1 pending'}" in out
+    assert ("1 ok" in out) is not twice
 
 
 @pytest.mark.parametrize("executor", ["threads", "processes"])
@@ -262,6 +283,113 @@ with Flow("p") as flow:
     assert "told 1 [1, {}] 'c'" in capfd.readouterr().out
 
 
+# Other options
+
+
+MAP = """
+@task
+def work(x):
+    print("worked on", x)
+    if x == BAD:
+        raise ValueError("odd one")
+    return x
+
+@task
+def total(xs):
+    return sum(xs)
+
+with Flow("m") as flow:
+    total(work.map(list(range(3))))
+"""
+
+
+def test_events_for_a_script(flow_file):
+    done = run("run", flow_file(MAP.replace("BAD", "None")), "-e", "processes", "-w", "1", "--json")
+    assert done.returncode == 0
+    assert done.stderr.count("worked on") == 3
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert (lines[0]["event"], lines[0]["flow"], lines[0]["executor"]) == ("begin", "m", "processes ×1")
+    ended = [(line["task"], line["index"]) for line in lines if line["event"] == "task" and line["state"] == "Success"]
+    assert ended[-4:] == [("work", 0), ("work", 1), ("work", 2), ("total", None)]
+    assert (lines[-1]["event"], lines[-1]["state"], lines[-1]["exit_code"]) == ("end", "Success", 0)
+    assert lines[-1]["counts"] == {"ok": 4}
+
+
+def test_quiet_and_verbose(flow_file, capfd):
+    fine, bad_ = flow_file(MAP.replace("BAD", "None")), flow_file(MAP.replace("BAD", "1"), "bad.py")
+    assert call(["run", fine, "-q"]) == 0
+    captured = capfd.readouterr()
+    assert "SUCCESS" not in captured.out
+    assert call(["run", bad_, "-q"]) == 1
+    captured = capfd.readouterr()
+    assert "✗ work[1]  FAILED" in captured.out
+    assert captured.err == ""
+    assert call(["run", bad_, "-v"]) == 1
+    out = capfd.readouterr().out
+    assert "✔ work[0]  ok\n" in out
+    assert "✗ work[1]  failed  ValueError: odd one\n" in out
+
+
+def test_fail_fast(flow_file, capsys):
+    path = flow_file(MAP.replace("BAD", "0"))
+    assert call(["run", path, "--fail-fast"]) == 1
+    assert "FAILED m  4 tasks: 3 pending · 1 failed" in capsys.readouterr().out
+    assert call(["run", path, "--keep-going"]) == 1
+    assert "FAILED m  4 tasks: 2 ok · 1 failed · 1 trigger failed" in capsys.readouterr().out
+
+
+def test_limits_and_names(flow_file, capfd):
+    path = flow_file("""
+@task(resources={"db": 2})
+def query():
+    print("in", context.flow_run_name, flush=True)
+
+with Flow("q") as flow:
+    query()
+""")
+    assert call(["run", path, "--limit", "db=2", "--name", "by-hand"]) == 0
+    assert "in by-hand" in capfd.readouterr().out
+    assert call(["run", path, "--limit", "db=1"]) == 2
+    assert "takes 2 of 'db', but the limit is 1" in capfd.readouterr().err
+    assert call(["run", path, "--limit", "db"]) == 2
+    assert "--limit 'db' is not of the form name=number" in capfd.readouterr().err
+
+
+def test_memory_limit(flow_file, capfd):
+    path = flow_file("""
+@task
+def hog():
+    import time
+
+    data = b"x" * 400_000_000
+    time.sleep(40)
+    return len(data)
+
+with Flow("h") as flow:
+    hog()
+""")
+    assert call(["run", path, "--memory-limit", "150MB", "-w", "1"]) == 1
+    assert "MemoryLimitExceeded" in capfd.readouterr().out
+    assert call(["run", path, "--memory-limit", "lots"]) == 2
+    assert "'4GB'" in capfd.readouterr().err
+    assert call(["run", path, "--memory-limit", "1GB", "-e", "threads"]) == 2
+    assert "goes with executor='processes'" in capfd.readouterr().err
+
+
+def test_dry_run(flow_file, capsys):
+    path = flow_file(ONE)
+    assert call(["run", path, "-n", "-e", "threads", "-w", "3"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith(f"would run {path} on threads ×3: 1 task\n  parameter x = 4\nflow 'one'\n")
+    assert call(["run", path, "-n", "--json", "-p", "x=5"]) == 0
+    assert json.loads(capsys.readouterr().out) == {
+        "flow": "one",
+        "executor": "sync",
+        "parameters": {"x": "5"},
+        "tasks": ["double-1"],
+    }
+
+
 # What is wrong is said in one sentence
 
 
@@ -283,6 +411,13 @@ def test_missing_module(capsys):
 def test_directory(capsys, tmp_path):
     (tmp_path / "d.py").mkdir()
     assert "is a directory" in bad(capsys, "run", str(tmp_path / "d.py"))
+
+
+def test_a_directory_that_is_no_package(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "flows").mkdir()
+    assert bad(capsys, "run", "flows") == "mpflow: flows is a directory; name a Python file in it\n"
+    assert "is a directory" in bad(capsys, "run", str(tmp_path / "flows"))
 
 
 def test_no_flow(flow_file, capsys):

@@ -10,7 +10,7 @@ import pytest
 
 from mpflow.errors import FlowError, StoreError
 from mpflow.store.files import LARGE
-from mpflow.store.port import TaskRow
+from mpflow.store.port import NOTHING, RESULT, STATE, TaskRow
 from mpflow.store.reading import Reader, split_index
 from tests.store.filled import begun, run_through
 
@@ -130,10 +130,7 @@ def test_tasks_and_units(path: Path) -> None:
         assert [unit.index for unit in reader.units(run, task=simulate.task, sort="rss")] == [2, 1, 0]
         assert [unit.index for unit in reader.units(run, task=simulate.task, sort="time", limit=1)] == [2]
         assert [unit.name for unit in reader.units(run, state="TriggerFailed")] == ["publish"]
-        (large,) = reader.units(run, task=seeds.task)
-        assert reader.result(run, large) == b"s" * LARGE
-        (small,) = reader.units(run, task=simulate.task, index=0)
-        assert reader.result(run, small) == b"x"
+        assert [unit.name for unit in reader.units(run, task=seeds.task)] == ["seeds"]
         assert [(one.index, one.serial, one.state) for one in reader.attempts(run, simulate.task, 1)] == [
             (1, 1, "Retrying"),
             (1, 2, None),
@@ -187,6 +184,22 @@ def test_logs(path: Path) -> None:
 )
 def test_an_index(text: str, parts: tuple[str, int | None]) -> None:
     assert split_index(text) == parts
+
+
+def test_states_with_their_results(path: Path) -> None:
+    run_through(path, "a" * 32)
+    with Reader(path) as reader:
+        n, seeds, first, second, third, publish = reader.states(reader.find("last"))
+    assert (n.slug, n.how, n.data, n.file) == ("n-1", NOTHING, None, None)
+    assert seeds.data is None
+    assert seeds.file is not None
+    assert Path(seeds.file).read_bytes() == b"s" * LARGE
+    assert [(child.index, child.width, child.how, child.data) for child in (first, second, third)] == [
+        (0, 4, RESULT, b"x"),
+        (1, 4, STATE, b"x"),
+        (2, 4, STATE, b"x"),
+    ]
+    assert (publish.state, publish.message) == ("TriggerFailed", "not this time")
 
 
 def test_wall_time(path: Path) -> None:

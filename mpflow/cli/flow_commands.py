@@ -1,0 +1,105 @@
+"""The commands that run flows, or draw them."""
+
+from __future__ import annotations
+
+import click
+
+from mpflow.cli.arguments import run_argument, store_option, task_argument
+
+target_argument = click.argument("target", metavar="FILE[:FLOW]", type=click.Path())
+target_option = click.option(
+    "--target", metavar="FILE[:FLOW]", type=click.Path(), help="Where the flow is now; by default where it was."
+)
+
+
+@click.command()
+@target_argument
+@click.option("-e", "--executor", metavar="NAME", help="sync, threads or processes; by default what the flow says.")
+@click.option(
+    "-w", "-j", "--workers", type=click.IntRange(min=1), metavar="N", help="How many workers; alone it means processes."
+)
+@click.option(
+    "-p", "--param", "params", multiple=True, metavar="K=V", help="A parameter; V is JSON, a Python literal or text."
+)
+@click.option("--param-file", type=click.Path(), metavar="F", help="Parameters from a .json or .toml file; -p wins.")
+@click.option("--from", "from_tasks", multiple=True, metavar="TASK", help="Begin at this task, not at the beginning.")
+@click.option("-n", "--dry-run", is_flag=True, help="Only say what would run.")
+@click.option(
+    "--fail-fast/--keep-going",
+    "fail_fast",
+    default=None,
+    help="Start nothing new once a task has failed, or go on with what does not hang on it (the default).",
+)
+@click.option(
+    "--limit", "limits", multiple=True, metavar="K=N", help="What tasks may use of a resource at a time: db=2."
+)
+@click.option("--memory-limit", metavar="SIZE", help="What one worker process may occupy, as in 4GB.")
+@click.option("--name", help="What to call the run; by default a name is made up.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print events, a JSON object a line; prints of tasks go to stderr."
+)
+@store_option
+@click.option("-q", "--quiet", is_flag=True, help="Print nothing unless something fails.")
+@click.option("-v", "--verbose", is_flag=True, help="A line for each task that ends, and debug logs.")
+def run(*, target: str, quiet: bool, verbose: bool, **options: object) -> int:
+    """Run the flow that FILE (or a module, as in pkg.mod:FLOW) binds to a name.
+
+    FLOW is the name of the variable or of the flow; without it FILE must hold exactly one. The file is loaded under a name
+    other than __main__, so what is behind `if __name__ == "__main__":` stays quiet. Loading stops at a bare `flow.run(...)`:
+    the flow then runs once, here, with that call's arguments and, over them, the options given here.
+
+    The first Ctrl-C starts nothing new and lets running tasks finish; the second kills them.
+    """
+    from mpflow.cli.running import Asked, run_target
+
+    asked = Asked(verbosity=verbose - quiet, **options)  # type: ignore[arg-type]  # one field for each option above
+    return run_target(target, asked)
+
+
+@click.command()
+@run_argument
+@task_argument(required=True)
+@click.option("--pdb", is_flag=True, help="Where it fails, open the debugger.")
+@target_option
+@store_option
+def debug(*, run: str, task: str, pdb: bool, target: str | None, store: str | None) -> int:
+    """Run one TASK of RUN again, such as `simulate[37]`, in this process and with its stored inputs."""
+    from mpflow.cli.debugging import debug_task
+
+    return debug_task(run, task, store=store, target=target, pdb=pdb)
+
+
+@click.command()
+@click.option(
+    "-w", "-j", "--workers", type=click.IntRange(min=1), default=2, show_default=True, help="How many worker processes."
+)
+def demo(workers: int) -> int:
+    """Run a small flow: a retry, a skip, and a failure handled by a trigger."""
+    from mpflow.cli.demo import run_demo
+
+    return run_demo(workers)
+
+
+@click.command()
+@target_argument
+@click.option(
+    "--format",
+    "kind",
+    default="text",
+    show_default=True,
+    metavar="FORMAT",
+    help="text, mermaid or dot, or what Graphviz draws: svg, png, pdf.",
+)
+@click.option(
+    "-o", "--output", type=click.Path(dir_okay=False), metavar="FILE", help="Where to write it; by default the screen."
+)
+@click.option("--run", metavar="RUN", help="In the colours of this run's states.")
+@store_option
+def graph(*, target: str, kind: str, output: str | None, run: str | None, store: str | None) -> int:
+    """Draw the flow that FILE (or a module, as in pkg.mod:FLOW) binds to a name, without running it."""
+    from mpflow.cli.graph import draw
+
+    return draw(target, kind, output, run=run, store=store)
+
+
+COMMANDS = (run, debug, demo, graph)
