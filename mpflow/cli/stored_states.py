@@ -12,11 +12,10 @@ from mpflow.authoring.parameter import Parameter
 from mpflow.authoring.task import Task
 from mpflow.cli.complaint import Complaint
 from mpflow.engine import state as states
-from mpflow.engine.sealed import Sealed
-from mpflow.engine.state import Mapped, Pending, State, Success
-from mpflow.store.files import FiledResult
-from mpflow.store.port import RESULT, STATE, UNKEPT
-from mpflow.store.reading import KeptState, Reader, Run
+from mpflow.engine.state import Finished, Mapped, Pending, State, Success
+from mpflow.runtime.restoring import state_of
+from mpflow.store.port import UNKEPT, KeptUnit
+from mpflow.store.reading import Reader, Run
 
 
 class Lost:
@@ -31,45 +30,35 @@ def states_of(reader: Reader, run: Run, flow: Flow) -> dict[Task[Any, Any], Stat
 
     A result that is not to be had any more is a `Lost`.
     """
-    by_slug = {slug: task for task, slug in flow.slugs.items()}
+    kept = reader.kept(run)
     whole: dict[Task[Any, Any], State] = {}
-    children: dict[Task[Any, Any], dict[int, State]] = {}
-    widths: dict[Task[Any, Any], int] = {}
-    for kept in reader.states(run):
-        task = by_slug.get(kept.slug)
-        if task is None:
+    for task, slug in flow.slugs.items():
+        row = kept.get(slug)
+        if row is None:
             continue
-        if kept.width is not None:
-            widths[task] = kept.width
-        if kept.index < 0:
-            whole[task] = _built(kept)
-        else:
-            children.setdefault(task, {})[kept.index] = _built(kept)
-    for task, width in widths.items():
-        own = children.get(task, {})
-        found: list[State] = [own.get(index) or Pending() for index in range(width)]
-        whole[task] = Mapped("Mapped.", map_states=found, n_map_states=width)
+        if row.width is not None:
+            units = row.units
+            children = [_built(units[index]) if index in units else Pending() for index in range(row.width)]
+            whole[task] = Mapped("Mapped.", map_states=children, n_map_states=row.width)
+        elif -1 in row.units:
+            whole[task] = _built(row.units[-1])
     return whole
 
 
-def _built(kept: KeptState) -> State:
-    kind = getattr(states, kept.state, None)
-    if not (isinstance(kind, type) and issubclass(kind, State)):
-        # A class of the user's that derives from one of ours is at least over.
-        kind = states.Finished
-    if kept.how == UNKEPT or (kept.how in (RESULT, STATE) and kept.data is None and kept.file is None):
-        return kind(kept.message, Lost("its result could not be kept" if kept.how == UNKEPT else "its file is gone"))
-    if kept.how == RESULT:
-        return kind(kept.message, Sealed(kept.data) if kept.data is not None else FiledResult(kept.file or ""))
-    if kept.how == STATE:
+def _built(unit: KeptUnit) -> State:
+    why = "its result could not be kept"
+    if unit.how != UNKEPT:
         try:
-            state = pickle.loads(kept.data if kept.data is not None else FiledResult(kept.file or "").data)
+            return state_of(unit)
+        except LookupError:
+            why = "its result is gone"
         # Opening what a task left runs the user's code.
         except Exception as error:  # noqa: BLE001 - see above
-            return kind(kept.message, Lost(f"its result cannot be opened ({type(error).__name__}: {error})"))
-        if isinstance(state, State):
-            return state
-    return kind(kept.message)
+            why = f"its result cannot be opened ({type(error).__name__}: {error})"
+    kind = getattr(states, unit.state, None)
+    # A class of the user's that derives from one of ours is at least over.
+    made = kind if isinstance(kind, type) and issubclass(kind, State) else Finished
+    return made(unit.message, Lost(why))
 
 
 def with_values(

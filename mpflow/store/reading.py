@@ -17,6 +17,8 @@ from mpflow.errors import FlowError
 from mpflow.store import locks
 from mpflow.store.connection import connect_to_read, told
 from mpflow.store.files import Files
+from mpflow.store.kept import kept_tasks
+from mpflow.store.port import KeptTask
 
 RUNNING: Final = "Running"
 DIED: Final = "Died"
@@ -138,21 +140,6 @@ class UnitFacts(NamedTuple):
     def seconds(self) -> float | None:
         """Wall time of its last attempt."""
         return None if self.started is None or self.ended is None else max(0.0, self.ended - self.started)
-
-
-class KeptState(NamedTuple):
-    """The state of one unit, with what is kept of its result."""
-
-    slug: str
-    index: int  # type: ignore[assignment]  # as above
-    width: int | None
-    state: str
-    message: str | None
-    how: int
-    """One of the constants of `mpflow.store.port`."""
-    data: bytes | None
-    file: str | None
-    """Path of a large result's file; it is there and of the right size."""
 
 
 class AttemptFacts(NamedTuple):
@@ -469,16 +456,10 @@ class Reader:
         """List the attempts that have begun and of whose end nothing is known: those running, or cut off."""
         return [AttemptFacts(*row) for row in self._rows(_IN_FLIGHT, run.number, run.sessions)]
 
-    def states(self, run: Run) -> Iterator[KeptState]:
-        """Give the states of all units of a run, in order of their task and index."""
-        for slug, index, width, state, message, how, data, size in self._rows(
-            "SELECT t.slug, u.idx, t.width, u.state, u.message, u.how, u.data, u.size FROM units u"
-            " JOIN tasks t ON t.run = u.run AND t.task = u.task WHERE u.run = ? ORDER BY u.task, u.idx",
-            run.number,
-        ):
-            file = self._files.find(run.number, data, size) if isinstance(data, str) else None
-            kept = data if isinstance(data, bytes) else None
-            yield KeptState(slug, index, width, state, message, how, kept, file)
+    def kept(self, run: Run) -> Mapping[str, KeptTask]:
+        """Return what is kept of a run's units, results included, by task slug."""
+        with told(self.path):
+            return kept_tasks(self._connection, self._files, run.number)
 
     # Logs
 

@@ -19,11 +19,11 @@ from mpflow.errors import FlowError, RunInUse, StoreError
 from mpflow.store import locks
 from mpflow.store.connection import connect, connect_to_read, told
 from mpflow.store.files import LARGE, Files
+from mpflow.store.kept import kept_tasks
 from mpflow.store.port import (
     AttemptEnd,
     AttemptRow,
     KeptTask,
-    KeptUnit,
     LogRow,
     RunFacts,
     TaskRow,
@@ -184,28 +184,8 @@ class SQLiteJournal:
 
     def restore(self) -> Mapping[str, KeptTask]:
         """Return what is kept of the run, by task slug; a large result whose file is not what it was counts as not kept."""
-        run, files = self._number, self._store.files
         with told(self._store.path):
-            tasks = {
-                task: (slug, KeptTask(task, name, code, inputs, width))
-                for task, slug, name, code, inputs, width in self._connection.execute(
-                    "SELECT task, slug, name, code, inputs, width FROM tasks WHERE run = ?", (run,)
-                )
-            }
-            rows = self._connection.execute(
-                "SELECT task, idx, state, message, how, data, size, print, trace FROM units WHERE run = ?", (run,)
-            )
-            for task, index, state, message, how, data, size, print_, trace in rows:
-                file = None
-                if type(data) is str:
-                    file, data = files.find(run, data, size), None  # noqa: PLW2901 - a name is no data
-                tasks[task][1].units[index] = KeptUnit(state, message, how, data, file, print_, trace)
-            for task, count in self._connection.execute(
-                "SELECT task, count(DISTINCT idx) FROM attempts WHERE run = ? GROUP BY task", (run,)
-            ):
-                if task in tasks:
-                    tasks[task][1].tried = count
-        return dict(tasks.values())
+            return kept_tasks(self._connection, self._store.files, self._number)
 
     def plan(self, tasks: Sequence[TaskRow], dropped: Iterable[tuple[int, int | None]] = ()) -> Sequence[int]:
         """Take the run's tasks, and return a number for each, the same as before for a slug that is known; durable at once."""

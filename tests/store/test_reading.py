@@ -10,7 +10,7 @@ import pytest
 
 from mpflow.errors import FlowError, StoreError
 from mpflow.store.files import LARGE
-from mpflow.store.port import NOTHING, RESULT, STATE, TaskRow
+from mpflow.store.port import RESULT, STATE, TaskRow
 from mpflow.store.reading import Reader, split_index
 from tests.store.filled import begun, run_through
 
@@ -186,20 +186,20 @@ def test_an_index(text: str, parts: tuple[str, int | None]) -> None:
     assert split_index(text) == parts
 
 
-def test_states_with_their_results(path: Path) -> None:
+def test_what_is_kept(path: Path) -> None:
     run_through(path, "a" * 32)
     with Reader(path) as reader:
-        n, seeds, first, second, third, publish = reader.states(reader.find("last"))
-    assert (n.slug, n.how, n.data, n.file) == ("n-1", NOTHING, None, None)
+        kept = reader.kept(reader.find("last"))
+    seeds = kept["seeds-1"].units[-1]
     assert seeds.data is None
     assert seeds.file is not None
     assert Path(seeds.file).read_bytes() == b"s" * LARGE
-    assert [(child.index, child.width, child.how, child.data) for child in (first, second, third)] == [
-        (0, 4, RESULT, b"x"),
-        (1, 4, STATE, b"x"),
-        (2, 4, STATE, b"x"),
+    assert (kept["simulate-1"].width, kept["simulate-1"].tried) == (4, 4)
+    assert [(index, child.how, child.data) for index, child in kept["simulate-1"].units.items()] == [
+        (0, RESULT, b"x"),
+        (1, STATE, b"x"),
+        (2, STATE, b"x"),
     ]
-    assert (publish.state, publish.message) == ("TriggerFailed", "not this time")
 
 
 def test_wall_time(path: Path) -> None:
