@@ -82,12 +82,13 @@ def _warm(settings: Settings) -> list[Row]:
     with opened(settings, alone=True) as contenders:
         for one in contenders:
             timed = one.prepare(graph)
-            taken = [sample(timed, [None]) for _ in range(3)]
+            timed()
             walls = []
             for _ in range(20 if settings.quick else 200 // one.share):
                 began = time.perf_counter()
                 timed()
                 walls.append(time.perf_counter() - began)
+            taken = [sample(timed, [None]) for _ in range(5)]
             rows.append(
                 Row(
                     "W7 warm, one task",
@@ -95,8 +96,8 @@ def _warm(settings: Settings) -> list[Row]:
                     1,
                     statistics.median(walls) * 1e6,
                     min(walls) * 1e6,
-                    coordinator_cpu=min(each.coordinator_cpu for each in taken) * 1e6,
-                    workers_cpu=min(each.workers_cpu for each in taken) * 1e6,
+                    coordinator_cpu=statistics.median(each.coordinator_cpu for each in taken) * 1e6,
+                    workers_cpu=statistics.median(each.workers_cpu for each in taken) * 1e6,
                 )
             )
     return rows
