@@ -164,6 +164,16 @@ def _rerun(graph: Graph, rerun: Iterable[AnyTask | str] | None, mode: ResumeMode
     wanted = [rerun] if isinstance(rerun, (str, Task)) else list(rerun or ())
     if wanted and not mode:
         raise ValueError("rerun says what a resumed run does again; it goes with resume=True")
+    return check_rerun(graph, wanted)
+
+
+def check_parameters(graph: Graph, given: Mapping[str, object], before: Mapping[str, object]) -> Mapping[str, object]:
+    """Return the parameters of a run that is given some and was given others before. Raises ValueError as `flow.run` does."""
+    return _parameters(graph, given, {}, {}, before)
+
+
+def check_rerun(graph: Graph, wanted: Iterable[AnyTask | str]) -> Sequence[AnyTask]:
+    """Return the tasks that are meant by tasks, names and slugs. Raises ValueError for what means none."""
     found: list[AnyTask] = []
     for each in wanted:
         those = [task for task, slug in graph.slugs.items() if each in (task, slug, task.name)]

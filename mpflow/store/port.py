@@ -186,6 +186,9 @@ class Store(Protocol):
     def parameters(self, run_id: str) -> bytes:
         """Return what a run was given as its parameters, pickled; empty for a run that is not there."""
 
+    def kept(self, run_id: str) -> Mapping[str, KeptTask]:
+        """Return what is kept of a run, by task slug, without touching it; empty for a run that is not there."""
+
 
 class NullStore:
     """Keeps nothing: `store=NullStore()` overrides `MPFLOW_STORE`."""
@@ -197,6 +200,10 @@ class NullStore:
     def parameters(self, run_id: str) -> bytes:
         """Know of no run."""
         return b""
+
+    def kept(self, run_id: str) -> Mapping[str, KeptTask]:
+        """Know of no run."""
+        return {}
 
     def __repr__(self) -> str:
         return "NullStore()"

@@ -148,6 +148,15 @@ class SQLiteStore:
             found = connection.execute("SELECT parameters FROM runs WHERE id = ?", (run_id,)).fetchone()
         return found[0] or b"" if found is not None else b""
 
+    def kept(self, run_id: str) -> Mapping[str, KeptTask]:
+        """Return what is kept of a run, by task slug, without touching it; empty for a run that is not there. Raises StoreError."""
+        if not os.path.exists(self.path):
+            return {}
+        connection = connect_to_read(self.path)
+        with contextlib.closing(connection), told(self.path):
+            found = connection.execute("SELECT number FROM runs WHERE id = ?", (run_id,)).fetchone()
+            return {} if found is None else kept_tasks(connection, self.files, found[0])
+
 
 class _Gathered(NamedTuple):
     """What waits for the next commit, in the order in which it is written."""
