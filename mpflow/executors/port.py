@@ -72,6 +72,19 @@ class Job(NamedTuple):
     """Context keys of this attempt alone."""
 
 
+class AttemptFacts(NamedTuple):
+    """What an executor knows of an attempt besides its outcome; `facts_of` of those that `measures` hands it over."""
+
+    started: float | None
+    """Seconds since the epoch at which the body began."""
+    ended: float | None
+    pid: int | None = None
+    cpu: float | None = None
+    """Seconds of processor time."""
+    rss: int | None = None
+    """Peak resident memory of its process in bytes; None for what was too short to be looked at."""
+
+
 class Executor(Protocol):
     """Runs jobs somewhere; a structural protocol, so nothing needs to derive from it."""
 

@@ -9,6 +9,7 @@ import os
 import pickle
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from types import TracebackType
@@ -20,7 +21,7 @@ from mpflow.errors import (
     PayloadError,
 )
 from mpflow.executors import outcomes, surroundings
-from mpflow.executors.port import AHEAD, MANY, SEALED, Body, Input, Job, checked_workers
+from mpflow.executors.port import AHEAD, MANY, SEALED, AttemptFacts, Body, Input, Job, checked_workers
 from mpflow.pool.link import Order, Work
 from mpflow.pool.pool import Death, Pool
 from mpflow.worker import codec, protocol
@@ -104,6 +105,9 @@ class ProcessExecutor:
         self._heads: dict[int, Order] = {}
         """By unit: orders that others have been sent behind, or may yet be."""
         self._handed_back: list[int] = []
+        self.measures = False
+        """Whether what attempts take is measured in the next run, for `facts_of`."""
+        self._facts: dict[int, AttemptFacts] = {}
         self._slots = 0
         self._trusted: set[str] = set()
         self._pictured: tuple[tuple[object, ...], bytes] | None = None
@@ -349,8 +353,11 @@ class ProcessExecutor:
             units.append(unit)
             attempts.append(attempt)
             outcomes.append(state)
+        measures = self.measures
         for order, record in reports:
             job = order.job
+            if measures and record is not None:
+                self._note(order, record)
             if heads:
                 heads.pop(job & mask, None)
             if record is None:
@@ -374,6 +381,21 @@ class ProcessExecutor:
             self._slots = capacity
             events.append(SlotsChanged(capacity))
         return events
+
+    def _note(self, order: Order, record: tuple[Any, ...] | Death) -> None:
+        if isinstance(record, Death):
+            if record.rss:
+                self._facts[order.job & _UNIT_MASK] = AttemptFacts(None, None, None, None, record.rss)
+            return
+        # The same clock on both sides.
+        offset = time.time() - time.monotonic()
+        began, ended = record[6] / 1e9 + offset, (record[6] + record[7]) / 1e9 + offset
+        pid, cpu, peak = order.usage or (None, None, None)
+        self._facts[order.job & _UNIT_MASK] = AttemptFacts(began, ended, pid, None if cpu is None else cpu / 1e9, peak)
+
+    def facts_of(self, unit: int) -> AttemptFacts | None:
+        """Hand over what is known of the attempt of a unit that has ended last; None where nothing is."""
+        return self._facts.pop(unit, None)
 
     # -- outcomes ------------------------------------------------------------------------------------------------------------
 
@@ -457,6 +479,7 @@ class ProcessExecutor:
         self._prepared.clear()
         self._heads.clear()
         self._handed_back.clear()
+        self._facts.clear()
         self._body_ids.clear()
         self._lasting.clear()
         self._failed.clear()
@@ -486,7 +509,14 @@ class ProcessExecutor:
             cwd = ""
         # Looked at for every run, encoded only where something has changed.
         environ = dict(os.environ._data)  # type: ignore[attr-defined]  # noqa: SLF001 - decoding costs 20 µs
-        picture = (environ, list(map(str, sys.path)), cwd, surroundings.umask(), surroundings.log_levels())
+        picture = (
+            environ,
+            list(map(str, sys.path)),
+            cwd,
+            surroundings.umask(),
+            surroundings.log_levels(),
+            self.measures,
+        )
         if self._pictured is None or self._pictured[0] != picture:
             initializer: bytes | None = None
             if self._initializer is not None:
@@ -501,6 +531,7 @@ class ProcessExecutor:
                 "threads": self._threads,
                 "segments": self._at_work().depot.most // (2 * self.max_workers),
                 "log_levels": picture[4],
+                "measures": self.measures,
                 "initializer": initializer,
             }
             self._pictured = picture, pickle.dumps(settings, codec.PROTOCOL)

@@ -55,6 +55,7 @@ class Order:
         "seq",
         "size",
         "slug",
+        "usage",
         "why",
         "work",
     )
@@ -87,6 +88,8 @@ class Order:
         """The number of the link it was last given to."""
         self.seq = 0
         self.cost = 0
+        self.usage: tuple[int, int, int | None] | None = None
+        """(process, ns of processor time, bytes at the peak) once it has been measured."""
         self.why: str | None = None
         """Why it is to be killed, once somebody asked for that."""
 
@@ -122,6 +125,7 @@ class Link:
         "taken",
         "taught",
         "up",
+        "usage",
         "was_up",
     )
 
@@ -170,6 +174,8 @@ class Link:
         self.retiring = False
         self.condemned = False
         self.was_up = False
+        self.usage: tuple[int, int, int | None] | None = None
+        """What the job to be reported next has taken: its number, ns of processor time, bytes at the peak."""
         self._reader = protocol.FrameReader(self.nonce)
         self._bell = protocol.frame(self.nonce, [])
         self._outbox: deque[memoryview] = deque()

@@ -715,6 +715,11 @@ class Pool:
             order = link.settle(record[1])
             if order is None:
                 continue
+            if link.usage is not None:
+                measured, cpu, peak = link.usage
+                link.usage = None
+                if measured == record[1]:
+                    order.usage = (link.pid, cpu, peak)
             if type(record[8]) is tuple:
                 record = self.depot.unwire(link, record)  # noqa: PLW2901 - its parcel in place of the wire
             if order.work.body != body:
@@ -742,6 +747,8 @@ class Pool:
             link.retiring = True
         elif kind == protocol.LINGERING:
             self.depot.taint(record[1])
+        elif kind == protocol.MEASURED:
+            link.usage = record[1:]
         elif kind == protocol.LOG:
             if self._on_log is not None:
                 self._on_log(record[1])

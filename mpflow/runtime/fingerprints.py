@@ -20,7 +20,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import BuiltinFunctionType, CellType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any, Final
 
-_SIZE: Final = 16
+_SIZE: Final = 8
+"""Bytes of a digest: enough to tell a change by, and there are two for each task."""
 _LONG: Final = 64
 """Elements from which on a sequence is pickled as a whole: to look at a million numbers one by one takes seconds."""
 _DOCUMENTED: Final = 0x4000000

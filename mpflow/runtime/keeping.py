@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import pickle
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from mpflow.engine.messages import Restored
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from mpflow.authoring.compile import Compiled
     from mpflow.authoring.graph import Graph
     from mpflow.engine.scheduler import Scheduler
-    from mpflow.runtime.recording import Facts, Recorder
+    from mpflow.executors.port import AttemptFacts
+    from mpflow.runtime.recording import Recorder
     from mpflow.runtime.restoring import Decision
 
 ResumeMode = Literal[False, True, "unfinished"]
@@ -33,7 +34,7 @@ class Keeping:
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
-        self._numbers: list[int] = []
+        self._numbers: Sequence[int] = ()
         self.events: Mapping[int, Restored] = {}
         """By node: the states that this run takes over."""
 
@@ -55,10 +56,10 @@ class Keeping:
             found = restore(compiled, prints, self._journal.restore(), unfinished=resume == "unfinished", rerun=rerun)
         self.events = found.events
         rows = [
-            TaskRow(spec.slug, spec.name, spec.mapped, spec.inline, own.code, own.inputs)
+            tuple.__new__(TaskRow, (spec.slug, spec.name, spec.mapped, spec.inline, *own))
             for spec, own in zip(compiled.plan.specs, prints, strict=True)
         ]
-        self._numbers = list(self._journal.plan(rows, found.dropped))
+        self._numbers = self._journal.plan(rows, found.dropped)
         gone = [decision.slug for decision in found.decisions if decision.action == "gone"]
         if gone:
             logging.getLogger("mpflow").warning(
@@ -72,7 +73,7 @@ class Keeping:
         scheduler: Scheduler,
         *,
         now: Callable[[], float],
-        facts: Callable[[int], Facts | None],
+        facts: Callable[[int], AttemptFacts | None],
     ) -> Recorder:
         """Return what writes the run down while it goes on."""
         from mpflow.runtime.recording import Recorder

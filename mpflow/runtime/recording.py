@@ -16,7 +16,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from mpflow._context import context
 from mpflow.engine.messages import AttemptsEnded, Event
@@ -25,7 +25,7 @@ from mpflow.engine.scheduler import Scheduler
 from mpflow.engine.sealed import Sealed
 from mpflow.engine.state import Failed, Looped, Mapped, Paused, Retrying, Scheduled, State, Success
 from mpflow.errors import RemoteError
-from mpflow.executors.port import Job
+from mpflow.executors.port import AttemptFacts, Job
 from mpflow.store.port import (
     NOTHING,
     RESULT,
@@ -35,6 +35,7 @@ from mpflow.store.port import (
     AttemptRow,
     Journal,
     LogRow,
+    SuccessRow,
     UnitRow,
 )
 from mpflow.worker.codec import dump
@@ -42,19 +43,6 @@ from mpflow.worker.failures import tell
 from mpflow.worker.perform import RETURNED
 
 _new = tuple.__new__
-
-
-class Facts(NamedTuple):
-    """What an executor knows of an attempt besides its outcome."""
-
-    started: float
-    """Seconds since the epoch at which the body began."""
-    ended: float
-    pid: int | None = None
-    cpu: float | None = None
-    """Seconds of processor time."""
-    rss: int | None = None
-    """Peak resident memory in bytes; None for what was too short to be looked at."""
 
 
 class Recorder:
@@ -68,7 +56,7 @@ class Recorder:
         scheduler: Scheduler,
         *,
         now: Callable[[], float],
-        facts: Callable[[int], Facts | None],
+        facts: Callable[[int], AttemptFacts | None],
     ) -> None:
         self._journal, self._numbers = journal, numbers
         self._plan, self._scheduler = plan, scheduler
@@ -111,6 +99,7 @@ class Recorder:
         started, nodes = self._started, len(specs)
         now = self._now()
         rows: list[UnitRow] = []
+        successes: list[SuccessRow] = []
         for uid in units:
             if uid < nodes:
                 node, index = uid, -1
@@ -122,16 +111,21 @@ class Recorder:
             facts = self._facts(uid)
             began = started.pop(uid, None)
             if facts is None:
-                facts = _new(Facts, (began, None if began is None else now, None, None, None))
+                facts = _new(AttemptFacts, (began, None if began is None else now, None, None, None))
+            elif facts.started is None:
+                facts = facts._replace(started=began, ended=now)
             number = numbers[node]
             if isinstance(record, (bytes, Sealed)):
                 data = record if type(record) is bytes else _whole(record)
-                rows.append(_new(UnitRow, (number, index, "Success", None, RESULT, data, None, None, *facts)))
+                successes.append(_new(SuccessRow, (number, index, data, *facts)))
             elif isinstance(record, State):
                 if isinstance(record, Mapped) and node not in self._widths:
                     self._note_width(node)
                 rows.append(self._row_of_state(number, index, record, facts))
-        self._journal.append(rows)
+        if successes:
+            self._journal.succeeded(successes)
+        if rows:
+            self._journal.append(rows)
 
     def turn(self, events: Iterable[Event]) -> None:
         """Note attempts that others follow; the scheduler has just been told of `events`."""
@@ -164,7 +158,7 @@ class Recorder:
             self._journal.log(taken)
         self._journal.commit()
 
-    def _row_of_state(self, number: int, index: int, state: State, facts: Facts | None = None) -> UnitRow:
+    def _row_of_state(self, number: int, index: int, state: State, facts: AttemptFacts | None = None) -> UnitRow:
         name, when = type(state).__name__, facts or (None,) * 5
         if isinstance(state, Mapped):
             return UnitRow(number, index, name, state.message, NOTHING, None, None, None, *when)

@@ -82,6 +82,8 @@ def prints_of(compiled: Compiled, parameters: Mapping[str, object]) -> list[Prin
     """Take the fingerprints of a compiled flow, by node."""
     prints = Fingerprints()
     plan = compiled.plan
+    bare: dict[int, Print] = {}
+    """Of functions without inputs, by their options, which copies share."""
     codes: dict[tuple[int, int], str] = {}
     plain = prints.of_all(())
     found: list[Print] = []
@@ -90,7 +92,12 @@ def prints_of(compiled: Compiled, parameters: Mapping[str, object]) -> list[Prin
             value = task.value if isinstance(task, Constant) else parameters.get(task.name)
             found.append(Print("", prints.of(value)))
             continue
-        key = (id(options_of(task)), id(run))
+        options = options_of(task)
+        alone = not (constants or spec.links or options.run is None)
+        if alone and (known := bare.get(id(options))) is not None:
+            found.append(known)
+            continue
+        key = (id(options), id(run))
         code = codes.get(key)
         if code is None:
             # Of the options those that decide what a task does, not how often or how long it may try.
@@ -100,6 +107,8 @@ def prints_of(compiled: Compiled, parameters: Mapping[str, object]) -> list[Prin
             joined = [(plan.specs[link.upstream].slug, *link[1:4]) for link in spec.links]
             inputs = prints.of_all((sorted(constants), *(constants[name] for name in sorted(constants)), joined))
         found.append(Print(code, inputs))
+        if alone:
+            bare[id(options)] = found[-1]
     return found
 
 

@@ -163,6 +163,8 @@ def _drive(
             stack.callback(reuse.publish, scheduler.state)
         # Outermost, so that Ctrl-C is held back while workers start and while they are sent home.
         stack.enter_context(interrupts)
+        if hasattr(executor, "measures"):
+            executor.measures = keeping is not None
         slots = executor.open(bodies, base)
         stack.callback(executor.close)
         interrupts.ring(executor.bell)

@@ -71,6 +71,20 @@ class UnitRow(NamedTuple):
     rss: int | None = None
 
 
+class SuccessRow(NamedTuple):
+    """A unit that has simply returned: what most rows are."""
+
+    task: int
+    index: int  # type: ignore[assignment]  # as above
+    data: bytes
+    """The pickle of what it returned."""
+    started: float | None = None
+    ended: float | None = None
+    pid: int | None = None
+    cpu: float | None = None
+    rss: int | None = None
+
+
 class AttemptRow(NamedTuple):
     """An attempt that is about to begin."""
 
@@ -163,6 +177,9 @@ class Journal(Protocol):
     def append(self, rows: Iterable[UnitRow]) -> None:
         """Note the states of units."""
 
+    def succeeded(self, rows: Iterable[SuccessRow]) -> None:
+        """Note units that have simply returned, as `append` would."""
+
     def log(self, rows: Iterable[LogRow]) -> None:
         """Note log records."""
 
@@ -232,6 +249,9 @@ class NullJournal:
         """Take them."""
 
     def append(self, rows: Iterable[UnitRow]) -> None:
+        """Take them."""
+
+    def succeeded(self, rows: Iterable[SuccessRow]) -> None:
         """Take them."""
 
     def log(self, rows: Iterable[LogRow]) -> None:

@@ -36,6 +36,7 @@ _dumps = pickle.dumps
 _marshal = marshal.dumps
 _read, _write, _exit, _getpid = os.read, os.write, os._exit, os.getpid
 _now = time.monotonic_ns
+_process_time = time.process_time_ns
 
 FLUSH_NS: Final = 1_000_000
 """Reports wait at most this long for others to keep them company."""
@@ -49,6 +50,8 @@ SCRUB_NS: Final = 5_000_000
 
 _SIMPLE: Final = frozenset((type(None), bool, int, float, str))
 """Types of results that nothing of the user's has a say in, and that cannot be in the way of the ring."""
+_LOOKED_AT_NS: Final = 1_000_000
+"""How long a body must have run for its memory to be looked at, which takes as long as ten short ones."""
 _SHORT: Final = 4096
 _HANDED_ON: Final = 65536
 """Bytes of the longest result that is kept for jobs that follow."""
@@ -89,6 +92,7 @@ class Worker:
         self._thread = _thread.get_ident()
         self._hygiene = Hygiene()
         self._appending = False
+        self._measures = False
         self._late_logs: list[bytes] = []
         self._logs = LogForwarder(self._log)
         self._scrubbed_at = 0
@@ -256,6 +260,7 @@ class Worker:
         self._logs.set_levels(settings["log_levels"])
         self._shelf.quota = settings["segments"]
         self._hygiene.limit_memory(settings["memory_limit"])
+        self._measures = settings["measures"]
         if self._remaining < 0 and settings["max_tasks"]:
             self._remaining = settings["max_tasks"]
         threads = settings["threads"]
@@ -277,7 +282,12 @@ class Worker:
             cell[BEGUN] = cell[REPORTED]
             self._dropped.append(seq)
             return
-        record = self._attempt(operation, begun)
+        if self._measures:
+            spent = _process_time()
+            record = self._attempt(operation, begun)
+            self._append((protocol.MEASURED, seq, _process_time() - spent, _peak(record[7])))
+        else:
+            record = self._attempt(operation, begun)
         if self._shelf.in_use:
             lingering = self._shelf.let_go()
             if lingering:
@@ -437,6 +447,22 @@ class Worker:
         if self._fresh is not None:
             base = {**base, **_loads(self._fresh)}
         return base
+
+
+def _peak(taken: Any) -> int | None:
+    """Bytes this process has occupied at most since it was last asked; None after a body too short to be worth the look."""
+    if taken < _LOOKED_AT_NS:
+        return None
+    try:
+        with open("/proc/self/status", "rb") as file:
+            status = file.read()
+        with open("/proc/self/clear_refs", "wb") as file:
+            # Begins the peak anew (proc(5)).
+            file.write(b"5")
+        return int(status.partition(b"VmHWM:")[2].split(None, 1)[0]) * 1024
+    # Not Linux, or a body has closed or limited what there is.
+    except (OSError, ValueError, IndexError):
+        return None
 
 
 def begin(number: int, fds: Sequence[int], *, nonce: int, mapping: memoryview, own_main: ModuleType | None) -> NoReturn:

@@ -82,6 +82,8 @@ BROKEN: Final = 15
 """(BROKEN, stage, text): the process cannot serve this run at all."""
 LINGERING: Final = 18
 """(LINGERING, keys): segments of which the job about to be reported has kept something."""
+MEASURED: Final = 19
+"""(MEASURED, seq, cpu ns, peak bytes or None): what a job about to be reported has taken, where that was asked for."""
 LOG: Final = 16
 """(LOG, pickle): a log record for the main process."""
 
@@ -97,6 +99,7 @@ _SHAPES: Final[dict[object, tuple[Any, ...]]] = {
     BROKEN: _TOLD,
     LINGERING: (tuple,),
     LOG: (bytes,),
+    MEASURED: (int, int, (int, type(None))),
 }
 
 
