@@ -9,6 +9,7 @@ different in each process.
 
 from __future__ import annotations
 
+import enum
 import functools
 import hashlib
 import io
@@ -24,6 +25,10 @@ _SIZE: Final = 8
 """Bytes of a digest: enough to tell a change by, and there are two for each task."""
 _LONG: Final = 64
 """Elements from which on a sequence is pickled as a whole: to look at a million numbers one by one takes seconds."""
+_DEEP: Final = 100
+"""Levels of nesting that are looked at one by one; each takes a handful of stack frames."""
+_NOWHERE: Final = sys.maxsize
+_SET_CODES: Final = (pickle.EMPTY_SET, pickle.FROZENSET)
 _DOCUMENTED: Final = 0x4000000
 """The flag of code whose first constant is a docstring, from 3.14 on; before that the docstring is compared."""
 
@@ -34,10 +39,17 @@ class Fingerprints:
     def __init__(self) -> None:
         self._known: dict[int, bytes] = {}
         self._alive: list[object] = []
-        """Keeps what is in `_known` alive, so that ids stay theirs."""
-        self._open: dict[int, int] = {}
-        """Functions and classes being looked at, in order, for those that call each other."""
-        self._cut = False
+        """Keeps what has been looked at alive, so that ids stay theirs."""
+        self._order: dict[int, int] = {}
+        """What is being looked at, and what hangs together with that in a circle, numbered in the order of the first look."""
+        self._visits = 0
+        self._depth = 0
+        self._lowest = _NOWHERE
+        """The lowest number that the value being looked at leads back to."""
+        self._circles: dict[int, int] = {}
+        """What lies in a circle of several, and in which: by the number of whoever was met first."""
+        self._inside: list[int] = []
+        """The circles that values being looked at lie in."""
 
     def of(self, value: object) -> str:
         """Return the digest of a value. Two equal ones of plain types have the same, in whatever process."""
@@ -58,27 +70,52 @@ class Fingerprints:
 
     def _remembered(self, value: object) -> bytes:
         key = id(value)
-        known = self._known.get(key)
-        if known is not None:
-            return known
-        if key in self._open:
-            # Recursion: by how far up the one meant is, the same wherever it begins.
-            self._cut = True
-            return _hash(b"again", str(len(self._open) - self._open[key]).encode())
-        outer, self._cut = self._cut, False
-        self._open[key] = len(self._open)
+        circle = self._circles.get(key)
+        if key in self._known and (circle is None or circle not in self._inside):
+            return self._known[key]
+        if key in self._order:
+            # By how long ago it was met, which does not depend on where everything began.
+            self._lowest = min(self._lowest, self._order[key])
+            return _hash(b"again", str(self._visits - self._order[key]).encode())
+        self._alive.append(value)
+        number = self._order[key] = self._visits
+        self._visits += 1
+        self._depth += 1
+        if circle is not None:
+            self._inside.append(circle)
+        outer, self._lowest = self._lowest, _NOWHERE
         try:
-            found = self._compound(value)
+            # What is nested too deeply for us may not be for pickle.
+            found = self._compound(value) if self._depth < _DEEP else self._object(value)
         except RecursionError:
             found = _hash(b"deep", type(value).__qualname__.encode())
         finally:
-            del self._open[key]
-        # What was found inside a recursion depends on where that began.
-        if not self._cut or not self._open:
-            self._known[key] = found
-            self._alive.append(value)
-        self._cut = (self._cut or outer) and bool(self._open)
+            self._depth -= 1
+            if circle is not None:
+                self._inside.pop()
+        if self._lowest >= number:
+            # Nothing in it leads further up: it is the same wherever it stands.
+            self._close(key, number, found)
+        self._lowest = min(self._lowest, outer)
         return found
+
+    def _close(self, key: int, number: int, found: bytes) -> None:
+        """Keep the digest of what nothing above is needed for, and forget the numbers given on the way."""
+        self._known[key] = found
+        members = []
+        while self._order:
+            last, when = self._order.popitem()
+            if when < number:
+                self._order[last] = when
+                break
+            members.append(last)
+        self._visits = number
+        if len(members) > 1:
+            # Seen from another of its members a circle looks different.
+            for member in members:
+                self._circles.setdefault(member, key)
+        if not self._order:
+            self._lowest = _NOWHERE
 
     def _compound(self, value: object) -> bytes:
         kind = type(value)
@@ -86,16 +123,17 @@ class Fingerprints:
             if len(value) > _LONG:  # type: ignore[arg-type]
                 return self._object(value)
             return _hash(kind.__name__.encode(), *map(self._digest, value))  # type: ignore[call-overload]
-        if kind in (set, frozenset):
-            return _hash(b"set", *sorted(map(self._digest, value)))  # type: ignore[call-overload]
+        if isinstance(value, (set, frozenset)):
+            name = b"set" if kind in (set, frozenset) else self._digest(kind)
+            return _hash(name, *sorted(map(self._digest, value)))
         if kind is dict:
             assert isinstance(value, dict)
             return _hash(b"dict", *sorted(self._digest(key) + self._digest(each) for key, each in value.items()))
         for known, look in _LOOKS:
             if isinstance(value, known):
                 return look(self, value)
-        wrapped = getattr(value, "__wrapped__", None)
-        if isinstance(wrapped, FunctionType):
+        wrapped = _wrapped(value)
+        if wrapped is not None:
             return _hash(b"wrapped", _name_of_type(kind), self._digest(wrapped))
         return self._object(value)
 
@@ -164,8 +202,10 @@ class Fingerprints:
             own = value.__func__ if isinstance(value, (staticmethod, classmethod)) else value
             own = own.fget if isinstance(own, property) else own
             own = getattr(own, "__wrapped__", own) if not isinstance(own, FunctionType) else own
-            if isinstance(own, FunctionType):
+            if isinstance(own, FunctionType) or (type(own) in _CONSTANTS and not name.startswith("__")):
                 parts.append(_hash(name.encode(), self._digest(own)))
+        if issubclass(kind, enum.Enum):
+            parts += [_hash(name.encode(), self._digest(member.value)) for name, member in kind.__members__.items()]
         return _hash(b"class", kind.__qualname__.encode(), *parts)
 
     def _method(self, method: MethodType) -> bytes:
@@ -186,22 +226,29 @@ class Fingerprints:
 
     def _object(self, value: object) -> bytes:
         for cautious in (False, True):
-            file = io.BytesIO()
-            pickler = _Spelling(file, self, value)
-            # Without its memory a pickle does not depend on which equal parts are one object; but cycles need it.
-            pickler.fast = not cautious
-            try:
-                pickler.dump(value)
             # Pickling runs the user's __reduce__ and __getstate__; in fast mode a cycle is an error too.
+            try:
+                spelt = self._spelt(_Spelling, value, cautious=cautious)
+                if any(code in spelt for code in _SET_CODES):
+                    # There may be sets in it, which every process puts in an order of its own.
+                    spelt = self._spelt(_SortingSets, value, cautious=cautious)
             except Exception:  # noqa: BLE001, S112 - the next way is tried
                 continue
-            return _hash(b"object", file.getvalue())
+            return _hash(b"object", spelt)
         # Nothing to compare by: a change would have to be in its code.
         return _hash(b"opaque", self._digest(type(value)))
 
+    def _spelt(self, kind: type[_Spelling], value: object, *, cautious: bool) -> bytes:
+        file = io.BytesIO()
+        pickler = kind(file, self, value)
+        # Without its memory a pickle does not depend on which equal parts are one object; but cycles need it.
+        pickler.fast = not cautious
+        pickler.dump(value)
+        return file.getvalue()
+
 
 class _Spelling(pickle.Pickler):
-    """Pickles one object with functions, classes, sets and dicts in it as their digests."""
+    """Pickles one object with functions and classes in it as their digests."""
 
     def __init__(self, file: io.BytesIO, prints: Fingerprints, top: object) -> None:
         super().__init__(file, 5)
@@ -209,15 +256,32 @@ class _Spelling(pickle.Pickler):
         self._top = top
 
     def reducer_override(self, value: Any) -> Any:
-        if value is self._top or not (isinstance(value, (set, frozenset)) or _is_code(value)):
+        # Digests are bytes themselves, whose type is written as it is.
+        if value is self._top or value is bytes or not (isinstance(value, (set, frozenset)) or _is_code(value)):
             return NotImplemented
         return bytes, (self._prints._digest(value),)
 
 
+class _SortingSets(_Spelling):
+    """Writes sets as their digests too, which takes a look at every single part."""
+
+    def persistent_id(self, value: Any) -> bytes | None:
+        plain = value is not self._top and isinstance(value, (set, frozenset))
+        return self._prints._digest(value) if plain else None
+
+
 def _is_code(value: object) -> bool:
-    return isinstance(value, (FunctionType, type, MethodType, functools.partial)) or isinstance(
-        getattr(value, "__wrapped__", None), FunctionType
-    )
+    return isinstance(value, (FunctionType, type, MethodType, functools.partial)) or _wrapped(value) is not None
+
+
+def _wrapped(value: object) -> FunctionType | None:
+    """The function behind a decorator that makes an object of it: a task, a cache."""
+    # Asking an object for an attribute runs the user's code.
+    try:
+        found = getattr(value, "__wrapped__", None)
+    except Exception:  # noqa: BLE001 - see above
+        return None
+    return found if isinstance(found, FunctionType) else None
 
 
 def _names(code: CodeType) -> Iterator[str]:
@@ -256,6 +320,8 @@ _LOOKS: Final[tuple[tuple[Any, Callable[[Fingerprints, Any], bytes]], ...]] = (
     (BuiltinFunctionType, Fingerprints._builtin),
     (ModuleType, Fingerprints._module),
 )
+
+_CONSTANTS: Final = frozenset((*_PLAIN, bytes, tuple, frozenset))
 
 _OURS: Final = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 
