@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mpflow._context import context
 from mpflow.authoring.compile import Compiled
@@ -33,6 +33,9 @@ from mpflow.results import LocalResult, Result, filled_in, names_in
 from mpflow.runtime.flow_context import NO_CACHES
 from mpflow.runtime.options import RunOptions
 from mpflow.worker.perform import describe
+
+if TYPE_CHECKING:
+    from mpflow.runtime.shelving import CacheShelf
 
 AnyTask = Task[Any, Any]
 
@@ -59,6 +62,8 @@ class _Terms:
     """What one task wants reused, kept and named."""
 
     key: str
+    key_given: bool
+    """Whether the key is one of the user's, rather than the task's name."""
     cache_for: timedelta | None
     validator: CacheValidator
     target: object
@@ -93,10 +98,12 @@ class Reuse:
         checkpointing: bool,
         given: Mapping[Unit, Cached],
         caches: Mapping[str, Iterable[object]] | None,
+        shelf: CacheShelf | None = None,
     ) -> None:
         self._bodies, self._specs = bodies, specs
         self._given = dict(given)
         self._caches = caches
+        self._shelf = shelf
         self._terms: dict[int, _Terms] = {}
         revalidated = {unit.node for unit in given}
         without: set[int] = set()
@@ -143,7 +150,11 @@ class Reuse:
         if terms.cache_for is None or type(answer) is not Success:
             return answer
         self._fresh[uid] = unit
-        return ask(answer, self._cached(uid, terms, answer, terms.cache_for))
+        cached = ask(answer, self._cached(uid, terms, answer, terms.cache_for))
+        if self._shelf is not None and isinstance(cached, Cached):
+            slug = self._specs[unit.node].slug
+            self._shelf.keep(unit.node, terms.key, slug, unit.index, cached, given=terms.key_given)
+        return cached
 
     # Before a task runs.
 
@@ -190,7 +201,11 @@ class Reuse:
             yield from (state for state in self._caches.get(terms.key) or () if isinstance(state, Cached))
             return
         slug = self._specs[unit.node].slug
-        kept = [entry for entry in _KEPT.get(terms.key, ()) if entry.index == unit.index or terms.compares_inputs]
+        known = list(_KEPT.get(terms.key, ()))
+        if self._shelf is not None:
+            # In place of what this process remembers, which may be of another store's runs.
+            known = [_Kept(*found) for found in self._shelf.find(unit.node, terms.key, given=terms.key_given)]
+        kept = [entry for entry in known if entry.index == unit.index or terms.compares_inputs]
         # The same task run comes first: tasks of one name may well differ in what they were fed.
         kept.sort(key=lambda entry: (entry.slug, entry.index) != (slug, unit.index))
         yield from (entry.state for entry in kept)
@@ -282,6 +297,7 @@ def reuse_of(
     *,
     result: Result | None,
     given: Mapping[Unit, Cached],
+    shelf: CacheShelf | None = None,
 ) -> Reuse | None:
     """Return what a run needs of this module, or None for the many that need nothing. Takes `caches` out of the base context."""
     caches = base.get("caches")
@@ -298,6 +314,7 @@ def reuse_of(
         checkpointing=checkpointing,
         given=given,
         caches=caches if isinstance(caches, Mapping) and caches is not NO_CACHES else None,
+        shelf=shelf,
     )
     return reuse if reuse.nodes else None
 
@@ -331,6 +348,7 @@ def _terms_of(task: AnyTask, flow_result: Result | None, checkpointing: bool) ->
         return None
     return _Terms(
         key=task.cache_key or task.name,
+        key_given=bool(task.cache_key),
         cache_for=task.cache_for,
         validator=task.cache_validator,
         target=target,
@@ -344,6 +362,7 @@ def _terms_of(task: AnyTask, flow_result: Result | None, checkpointing: bool) ->
 def _plain_terms(task: AnyTask) -> _Terms:
     return _Terms(
         key=task.name,
+        key_given=False,
         cache_for=None,
         validator=task.cache_validator,
         target=None,

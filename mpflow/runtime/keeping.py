@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from mpflow.engine.scheduler import Scheduler
     from mpflow.executors.port import AttemptFacts
     from mpflow.runtime.recording import Recorder
-    from mpflow.runtime.restoring import Decision
+    from mpflow.runtime.restoring import Decision, Print
+    from mpflow.runtime.shelving import CacheShelf
 
 ResumeMode = Literal[False, True, "unfinished"]
 
@@ -35,6 +36,7 @@ class Keeping:
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
         self._numbers: Sequence[int] = ()
+        self._prints: Sequence[Print] = ()
         self.events: Mapping[int, Restored] = {}
         """By node: the states that this run takes over."""
 
@@ -50,7 +52,7 @@ class Keeping:
         # Not at the top: most runs have no store.
         from mpflow.runtime.restoring import Restoration, prints_of, restore
 
-        prints = prints_of(compiled, parameters)
+        prints = self._prints = prints_of(compiled, parameters)
         found = Restoration()
         if self._journal.resumed:
             found = restore(compiled, prints, self._journal.restore(), unfinished=resume == "unfinished", rerun=rerun)
@@ -79,6 +81,12 @@ class Keeping:
         from mpflow.runtime.recording import Recorder
 
         return Recorder(self._journal, self._numbers, compiled.plan, scheduler, now=now, facts=facts)
+
+    def shelf(self, now: Callable[[], float]) -> CacheShelf:
+        """Return the cache of the store, for the tasks that were taken over."""
+        from mpflow.runtime.shelving import CacheShelf
+
+        return CacheShelf(self._journal, self._prints, now)
 
     def close(self, final: State) -> None:
         """Say how the run has ended, or where it rests, and let others have it. Raises StoreError."""

@@ -125,7 +125,8 @@ def _drive(
         keeping.take_over(compiled, options.parameters, resume=options.resume, rerun=again)
     kept = keeping.events if keeping is not None else {}
     restored, doubtful = _restored(compiled, options, start_nodes, kept)
-    reuse = reuse_of(compiled, bodies, base, options, result=result, given=doubtful)
+    shelf = keeping.shelf(clock.now) if keeping is not None else None
+    reuse = reuse_of(compiled, bodies, base, options, result=result, given=doubtful, shelf=shelf)
     watched = range(len(plan.specs)) if options.task_runner_state_handlers else reuse.nodes if reuse is not None else ()
     if watched:
         plan = _watched(plan, frozenset(watched))

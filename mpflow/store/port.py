@@ -107,6 +107,19 @@ class AttemptEnd(NamedTuple):
     message: str | None
 
 
+class CacheRow(NamedTuple):
+    """A success that later runs may use, whatever the run: what `cache_for` keeps."""
+
+    key: str
+    slug: str
+    index: int  # type: ignore[assignment]  # as above
+    made: float
+    expires: float | None
+    """Seconds since the epoch; None for never."""
+    state: bytes
+    """Pickle of the Cached state."""
+
+
 class LogRow(NamedTuple):
     """One log record."""
 
@@ -183,6 +196,12 @@ class Journal(Protocol):
     def log(self, rows: Iterable[LogRow]) -> None:
         """Note log records."""
 
+    def cache(self, rows: Iterable[CacheRow]) -> None:
+        """Note successes for later runs, each in the place of what its task run has left there before."""
+
+    def cached(self, key: str, now: float) -> Sequence[CacheRow]:
+        """Return what is there under a key and has not expired, the newest first."""
+
     def commit(self) -> None:
         """Make everything noted durable; does nothing where nothing was noted."""
 
@@ -256,6 +275,13 @@ class NullJournal:
 
     def log(self, rows: Iterable[LogRow]) -> None:
         """Take them."""
+
+    def cache(self, rows: Iterable[CacheRow]) -> None:
+        """Take them."""
+
+    def cached(self, key: str, now: float) -> Sequence[CacheRow]:
+        """Know of nothing."""
+        return ()
 
     def commit(self) -> None:
         """Do nothing."""

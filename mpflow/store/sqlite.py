@@ -24,6 +24,7 @@ from mpflow.store.kept import kept_tasks
 from mpflow.store.port import (
     AttemptEnd,
     AttemptRow,
+    CacheRow,
     KeptTask,
     LogRow,
     RunFacts,
@@ -53,6 +54,8 @@ _TASKS: Final = (
     "INSERT OR REPLACE INTO tasks (run, task, slug, name, mapped, inline, code, inputs, width)"
     " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
+_UNCACHE: Final = "DELETE FROM cache WHERE key = ? AND ((slug = ? AND idx = ?) OR expires <= ?)"
+_CACHE: Final = "INSERT INTO cache (key, slug, idx, made, expires, state) VALUES (?, ?, ?, ?, ?, ?)"
 _LOGS: Final = "INSERT INTO logs (run, at, level, source, text) VALUES (?, ?, ?, ?, ?)"
 
 
@@ -174,6 +177,7 @@ class _Gathered(NamedTuple):
     successes: list[tuple[object, ...]]
     widths: list[tuple[object, ...]]
     logs: list[tuple[object, ...]]
+    cached: list[CacheRow]
 
 
 class SQLiteJournal:
@@ -184,7 +188,7 @@ class SQLiteJournal:
         self._connection = connection
         self._number = number
         self._session = session
-        self._gathered = _Gathered([], [], [], [], [], [])
+        self._gathered = _Gathered([], [], [], [], [], [], [])
         self._stale: list[str] = []
         """Files that no row will name after the next commit."""
         self._synced = time.monotonic()
@@ -307,10 +311,24 @@ class SQLiteJournal:
         run = self._number
         self._gathered.logs.extend([(run, at, level, source, text) for at, level, source, text in rows])
 
+    def cache(self, rows: Iterable[CacheRow]) -> None:
+        """Note successes for later runs, each in the place of what its task run has left there before."""
+        self._gathered.cached.extend(rows)
+
+    def cached(self, key: str, now: float) -> Sequence[CacheRow]:
+        """Return what is there under a key and has not expired, the newest first."""
+        with told(self._store.path):
+            found = self._connection.execute(
+                "SELECT key, slug, idx, made, expires, state FROM cache WHERE key = ? AND (expires IS NULL OR expires > ?)"
+                " ORDER BY made DESC",
+                (key, now),
+            )
+            return [CacheRow(*row) for row in found]
+
     def commit(self) -> None:
         """Make everything noted durable; does nothing where nothing was noted."""
-        attempts, ends, units, successes, widths, logs = gathered = self._gathered
-        if not (units or successes or attempts or ends or widths or logs):
+        attempts, ends, units, successes, widths, logs, cached = gathered = self._gathered
+        if not (units or successes or attempts or ends or widths or logs or cached):
             return
         connection = self._connection
         with told(self._store.path):
@@ -332,6 +350,9 @@ class SQLiteJournal:
                     connection.executemany("UPDATE tasks SET width = ? WHERE run = ? AND task = ?", widths)
                 if logs:
                     connection.executemany(_LOGS, logs)
+                if cached:
+                    connection.executemany(_UNCACHE, [(*row[:3], row.made) for row in cached])
+                    connection.executemany(_CACHE, cached)
             if thorough:
                 connection.execute("PRAGMA synchronous = NORMAL")
                 self._synced = now
