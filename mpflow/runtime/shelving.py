@@ -10,6 +10,7 @@ import pickle
 from collections.abc import Callable, Iterator, Sequence
 
 from mpflow.engine.state import Cached
+from mpflow.runtime.fingerprints import Fingerprints
 from mpflow.runtime.restoring import Print
 from mpflow.store.port import CacheRow, Journal
 from mpflow.worker.codec import dump
@@ -49,5 +50,6 @@ class CacheShelf:
             return
         expiry = state.cached_result_expiration
         own = self._key(node, key, given=given)
-        row = CacheRow(own, slug, index, self._now(), None if expiry is None else expiry.timestamp(), data)
+        fed = Fingerprints().of_all((state.hashed_inputs, state.cached_inputs, state.cached_parameters))
+        row = CacheRow(own, slug, index, fed, self._now(), None if expiry is None else expiry.timestamp(), data)
         self._journal.cache([row])

@@ -113,6 +113,8 @@ class CacheRow(NamedTuple):
     key: str
     slug: str
     index: int  # type: ignore[assignment]  # as above
+    inputs: str
+    """Fingerprint of what the task run was fed, as far as its validator looks at it."""
     made: float
     expires: float | None
     """Seconds since the epoch; None for never."""
@@ -197,7 +199,7 @@ class Journal(Protocol):
         """Note log records."""
 
     def cache(self, rows: Iterable[CacheRow]) -> None:
-        """Note successes for later runs, each in the place of what its task run has left there before."""
+        """Note successes for later runs, each in the place of what the same task run, fed the same, has left there."""
 
     def cached(self, key: str, now: float) -> Sequence[CacheRow]:
         """Return what is there under a key and has not expired, the newest first."""

@@ -102,6 +102,7 @@ CREATE TABLE cache (
     key TEXT NOT NULL,
     slug TEXT NOT NULL,
     idx INTEGER NOT NULL,
+    inputs TEXT NOT NULL,
     made REAL NOT NULL,
     expires REAL,
     state BLOB NOT NULL

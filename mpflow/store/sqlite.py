@@ -54,8 +54,8 @@ _TASKS: Final = (
     "INSERT OR REPLACE INTO tasks (run, task, slug, name, mapped, inline, code, inputs, width)"
     " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
-_UNCACHE: Final = "DELETE FROM cache WHERE key = ? AND ((slug = ? AND idx = ?) OR expires <= ?)"
-_CACHE: Final = "INSERT INTO cache (key, slug, idx, made, expires, state) VALUES (?, ?, ?, ?, ?, ?)"
+_UNCACHE: Final = "DELETE FROM cache WHERE key = ? AND ((slug = ? AND idx = ? AND inputs = ?) OR expires <= ?)"
+_CACHE: Final = "INSERT INTO cache (key, slug, idx, inputs, made, expires, state) VALUES (?, ?, ?, ?, ?, ?, ?)"
 _LOGS: Final = "INSERT INTO logs (run, at, level, source, text) VALUES (?, ?, ?, ?, ?)"
 
 
@@ -312,14 +312,14 @@ class SQLiteJournal:
         self._gathered.logs.extend([(run, at, level, source, text) for at, level, source, text in rows])
 
     def cache(self, rows: Iterable[CacheRow]) -> None:
-        """Note successes for later runs, each in the place of what its task run has left there before."""
+        """Note successes for later runs, each in the place of what the same task run, fed the same, has left there."""
         self._gathered.cached.extend(rows)
 
     def cached(self, key: str, now: float) -> Sequence[CacheRow]:
         """Return what is there under a key and has not expired, the newest first."""
         with told(self._store.path):
             found = self._connection.execute(
-                "SELECT key, slug, idx, made, expires, state FROM cache WHERE key = ? AND (expires IS NULL OR expires > ?)"
+                "SELECT key, slug, idx, inputs, made, expires, state FROM cache WHERE key = ? AND (expires IS NULL OR expires > ?)"
                 " ORDER BY made DESC",
                 (key, now),
             )
@@ -351,7 +351,7 @@ class SQLiteJournal:
                 if logs:
                     connection.executemany(_LOGS, logs)
                 if cached:
-                    connection.executemany(_UNCACHE, [(*row[:3], row.made) for row in cached])
+                    connection.executemany(_UNCACHE, [(*row[:4], row.made) for row in cached])
                     connection.executemany(_CACHE, cached)
             if thorough:
                 connection.execute("PRAGMA synchronous = NORMAL")
