@@ -51,6 +51,7 @@ class Order:
         "inputs",
         "job",
         "link",
+        "printed",
         "run_count",
         "seq",
         "size",
@@ -88,6 +89,7 @@ class Order:
         """The number of the link it was last given to."""
         self.seq = 0
         self.cost = 0
+        self.printed: list[tuple[int, bytes]] | None = None
         self.usage: tuple[int, int, int | None] | None = None
         """(process, ns of processor time, bytes at the peak) once it has been measured."""
         self.why: str | None = None
@@ -116,6 +118,7 @@ class Link:
         "number",
         "pid",
         "pidfd",
+        "printed",
         "queue",
         "retiring",
         "ring",
@@ -176,6 +179,8 @@ class Link:
         self.was_up = False
         self.usage: tuple[int, int, int | None] | None = None
         """What the job to be reported next has taken: its number, ns of processor time, bytes at the peak."""
+        self.printed: list[tuple[int, bytes]] = []
+        """What it has printed, by descriptor."""
         self._reader = protocol.FrameReader(self.nonce)
         self._bell = protocol.frame(self.nonce, [])
         self._outbox: deque[memoryview] = deque()

@@ -84,6 +84,8 @@ LINGERING: Final = 18
 """(LINGERING, keys): segments of which the job about to be reported has kept something."""
 MEASURED: Final = 19
 """(MEASURED, seq, cpu ns, peak bytes or None): what a job about to be reported has taken, where that was asked for."""
+PRINTED: Final = 20
+"""(PRINTED, seq, descriptor, bytes): what the body of a job about to be reported has printed, where that was asked for."""
 LOG: Final = 16
 """(LOG, pickle): a log record for the main process."""
 
@@ -100,6 +102,7 @@ _SHAPES: Final[dict[object, tuple[Any, ...]]] = {
     LINGERING: (tuple,),
     LOG: (bytes,),
     MEASURED: (int, int, (int, type(None))),
+    PRINTED: (int, int, bytes),
 }
 
 
