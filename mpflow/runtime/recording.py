@@ -275,8 +275,8 @@ class _Gathering(logging.Handler):
             self.handleError(record)
 
 
-def surroundings() -> str:
-    """Describe this process, for whoever looks at the run later: versions and machine, as JSON."""
+def surroundings(options: Mapping[str, object]) -> str:
+    """Describe this process, for whoever looks at the run later: versions, machine and options of the run, as JSON."""
     versions: dict[str, Any] = {"python": platform.python_version()}
     for name in ("mpflow", "numpy", "cloudpickle"):
         module = sys.modules.get(name)
@@ -292,6 +292,7 @@ def surroundings() -> str:
             "argv": sys.argv[:8],
             "cwd": _cwd(),
             "at": time.time(),
+            "options": dict(options),
         }
     )
 
