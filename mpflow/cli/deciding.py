@@ -8,32 +8,30 @@ from rich.console import Console
 from rich.text import Text
 
 from mpflow._flow import Flow
-from mpflow.authoring.compile import compile_flow
 from mpflow.cli.complaint import Complaint
-from mpflow.cli.stored_states import parameters_of
 from mpflow.cli.tables import show_table
-from mpflow.runtime.restoring import GO_ON, GONE, REUSE, RUN, WAIT, Decision, prints_of, restore
-from mpflow.store.port import KeptTask
-from mpflow.store.reading import Reader, Run
+from mpflow.errors import StoreError
+from mpflow.runtime.keeping import plan_resume
+from mpflow.runtime.restoring import GO_ON, GONE, REUSE, RUN, WAIT, Decision
+from mpflow.store import SQLiteStore
 
 _STYLES = {RUN: "cyan", GO_ON: "cyan", WAIT: "yellow", REUSE: "green", GONE: "dim"}
 
 
 def decided(
     flow: Flow,
-    parameters: Mapping[str, object],
-    kept: Mapping[str, KeptTask],
+    store: SQLiteStore,
+    run_id: str,
     *,
+    given: Mapping[str, object] | None = None,
     unfinished: bool = False,
     rerun: Sequence[str] = (),
 ) -> list[Decision]:
     """Say for each task, and each child of a mapped one, what a resume would do; `rerun` are slugs. Raises Complaint."""
     try:
-        compiled = compile_flow(flow, parameters)
-    except ValueError as error:
+        return plan_resume(flow, store, run_id, parameters=given, unfinished=unfinished, rerun=rerun)
+    except (ValueError, StoreError) as error:
         raise Complaint(str(error)) from None
-    nodes = {node for node, spec in enumerate(compiled.plan.specs) if spec.slug in rerun}
-    return restore(compiled, prints_of(compiled, parameters), kept, unfinished=unfinished, rerun=nodes).decisions
 
 
 def summed_up(decisions: Sequence[Decision]) -> str:
@@ -48,11 +46,10 @@ def summed_up(decisions: Sequence[Decision]) -> str:
     return ", ".join(parts)
 
 
-def advice(reader: Reader, run: Run, flow: Flow) -> str | None:
+def advice(store: SQLiteStore, run_id: str, flow: Flow) -> str | None:
     """What a resume would do, in a few words; None where that cannot be told."""
     try:
-        parameters = {each.name: each.default for each in flow.parameters() if not each.required}
-        return summed_up(decided(flow, parameters | parameters_of(reader, run), reader.kept(run)))
+        return summed_up(decided(flow, store, run_id))
     except Complaint:
         return None
 

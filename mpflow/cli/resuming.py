@@ -18,7 +18,7 @@ from mpflow.cli.running import Asked, overlaid, play
 from mpflow.cli.stored_states import parameters_of
 from mpflow.cli.stores import flags, reading, the_run
 from mpflow.cli.summary import console
-from mpflow.cli.targets import Target, directory_of, load_stored
+from mpflow.cli.targets import Target, directory_of, full_name, load_stored
 from mpflow.engine.state import Resume
 from mpflow.runtime.restoring import GONE, RUN, WAIT, Decision
 from mpflow.runtime.settings import looking_from
@@ -56,9 +56,8 @@ def resume_run(run: str, wanted: Wanted, asked: Asked) -> int:
     check_names(given, known, flow.name)
     approved = [_approved(flow, name, kept, short) for name in wanted.approve]
     rerun = [_named(flow, name, kept, short) for name in wanted.rerun]
-    parameters = {each.name: each.default for each in flow.parameters() if not each.required}
-    parameters |= {name: value for name, value in before.items() if name in known} | given
-    decisions = decided(flow, parameters, kept, unfinished=wanted.unfinished, rerun=rerun)
+    store = SQLiteStore(path, target=full_name(wanted.target) if wanted.target else found.target)
+    decisions = decided(flow, store, found.id, given=given, unfinished=wanted.unfinished, rerun=rerun)
     decisions = [_as_approved(decision, approved) for decision in decisions]
     _check_gone(decisions, wanted.without, flow, short)
     with looking_from(where):
@@ -69,7 +68,7 @@ def resume_run(run: str, wanted: Wanted, asked: Asked) -> int:
         limits = read_limits(asked.limits) or _limits_before(found, bare)
         arguments = overlaid(bare, _as_before(asked, found, bare), given, limits, path)
         arguments |= {
-            "store": SQLiteStore(path, target=wanted.target or found.target),
+            "store": store,
             "run_id": found.id,
             "resume": "unfinished" if wanted.unfinished else True,
             "rerun": rerun,

@@ -31,6 +31,7 @@ from mpflow.pictures.drawing import drawing_of
 from mpflow.pictures.text import as_text
 from mpflow.runtime.interrupts import patiently
 from mpflow.runtime.settings import looking_from, setting
+from mpflow.store import SQLiteStore
 
 OK, FAILED, USAGE, PAUSED, INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -210,7 +211,7 @@ def _show_kept(flow: Flow, kept: Kept, word: str | None) -> bool:
         return False
     reader, run = opened
     with reader:
-        outcome(console(), reader, run, word=word, resume=advice(reader, run, flow))
+        outcome(console(), reader, run, word=word, resume=advice(SQLiteStore(kept.path), run.id, flow))
     return True
 
 
