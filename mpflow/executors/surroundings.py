@@ -9,6 +9,7 @@ import _thread
 import contextlib
 import os
 import sys
+from collections.abc import Iterator
 from typing import Any, Final, cast
 
 from mpflow.worker import codec
@@ -38,21 +39,49 @@ def umask() -> int:
 
 
 def usable_cpus() -> int:
-    """CPUs this process may use: its affinity, and the quota of its control group."""
-    count = len(os.sched_getaffinity(0))
-    for path in ("/sys/fs/cgroup/cpu.max", "/sys/fs/cgroup/cpu/cpu.cfs_quota_us"):
-        try:
-            with open(path) as file:
-                words = file.read().split()
-            if path.endswith("us"):
-                with open("/sys/fs/cgroup/cpu/cpu.cfs_period_us") as file:
-                    words.append(file.read())
-            quota, period = float(words[0]), float(words[1])
-        except (OSError, ValueError, IndexError):
+    """CPUs this process may use: its affinity, and the quotas of its control group and of those above it."""
+    count = float(len(os.sched_getaffinity(0)))
+    for folder in _cpu_groups():
+        count = min(count, _quota(folder))
+    return max(1, round(count))
+
+
+def _cpu_groups(root: str = "/sys/fs/cgroup") -> Iterator[str]:
+    """The folders of the control groups that bound this process's CPUs, of version 2 (unified) and 1."""
+    try:
+        with open("/proc/self/cgroup") as file:
+            lines = file.read().splitlines()
+    except OSError:
+        lines = ["0::/"]
+    for line in lines:
+        _, names, path = line.split(":", 2)
+        if not names:
+            tops = [root, f"{root}/unified"]
+        elif "cpu" in names.split(","):
+            tops = [f"{root}/{names}", f"{root}/cpu"]
+        else:
             continue
-        if quota > 0 and period > 0:
-            count = min(count, max(1, round(quota / period)))
-    return max(1, count)
+        # In a container the path may be the host's, of which only its own root is to be seen.
+        below = [part for part in path.split("/") if part not in ("", "..")]
+        for depth in range(len(below), -1, -1):
+            for top in tops:
+                yield "/".join((top, *below[:depth]))
+
+
+def _quota(folder: str) -> float:
+    """How many CPUs' time the group may use; infinite where it may use all."""
+
+    def words(name: str) -> list[str]:
+        with open(f"{folder}/{name}") as file:
+            return file.read().split()
+
+    for names in (("cpu.max",), ("cpu.cfs_quota_us", "cpu.cfs_period_us")):
+        # "max", or -1, where there is none.
+        with contextlib.suppress(OSError, ValueError):
+            quota, period = map(float, [word for name in names for word in words(name)])
+            if quota > 0 and period > 0:
+                return max(1.0, quota / period)
+    return float("inf")
 
 
 def parse_bytes(size: int | str) -> int:
