@@ -22,6 +22,7 @@ from types import ModuleType
 from typing import Any, Final, NoReturn
 
 from mpflow.pool import tree
+from mpflow.worker.footprint import most_memory, own_memory
 from mpflow.worker.protocol import BEGUN, MAPPING_SIZE, REPORTED, START
 
 # Messages on the control socket, one datagram each; the first element of a marshalled tuple.
@@ -39,7 +40,7 @@ MEMORY: Final = 5
 SPAWNED: Final = 20
 """(SPAWNED, worker, pid)"""
 DIED: Final = 21
-"""(DIED, worker, wait status, why, resident bytes last seen or None)"""
+"""(DIED, worker, wait status, why, the most resident bytes seen, or those it was killed for)"""
 UNABLE: Final = 22
 """(UNABLE, worker, text): no process could be made."""
 
@@ -80,7 +81,7 @@ def _prctl(option: int, value: int) -> bool:
 class _Child:
     """One worker, as its parent sees it."""
 
-    __slots__ = ("below", "cell", "mapping", "number", "pid", "rss", "statm", "stopped", "why")
+    __slots__ = ("below", "cell", "mapping", "number", "pid", "rss", "stopped", "why")
 
     def __init__(self, number: int, pid: int, mapping: mmap.mmap) -> None:
         self.number = number
@@ -89,16 +90,15 @@ class _Child:
         self.cell = memoryview(mapping).cast("Q")
         self.why: str | None = None
         self.rss: int | None = None
-        self.statm = self.below = -1
-        """Descriptors of what /proc tells of its memory and of its main thread's children, once they are open."""
+        self.below = -1
+        """A descriptor of what /proc tells of its main thread's children, once it is open."""
         self.stopped = False
 
     def close(self) -> None:
         self.cell.release()
         self.mapping.close()
-        for fd in (self.statm, self.below):
-            if fd >= 0:
-                os.close(fd)
+        if self.below >= 0:
+            os.close(self.below)
 
 
 class Supervisor:
@@ -116,7 +116,6 @@ class Supervisor:
         self._sampled = 0.0
         self._quit_at: float | None = None
         self._outbox: list[bytes] = []
-        self._page = os.sysconf("SC_PAGESIZE")
         self._poll = select.poll()
         self._poll.register(control, select.POLLIN)
         self._wakeup, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -294,7 +293,7 @@ class Supervisor:
         try:
             os.kill(child.pid, signal.SIGSTOP)
             while True:
-                pid, status = os.waitpid(child.pid, os.WUNTRACED | os.WNOHANG)
+                pid, status, usage = os.wait4(child.pid, os.WUNTRACED | os.WNOHANG)
                 if pid or time.monotonic() > give_up:
                     break
                 time.sleep(0.00002)
@@ -303,7 +302,7 @@ class Supervisor:
         # Not even stopped after that long, it waits for a device in the kernel, and is not about to begin another job.
         if not pid or os.WIFSTOPPED(status):
             return True
-        self._buried(child, status)
+        self._buried(child, status, usage.ru_maxrss)
         return False
 
     # -- memory --------------------------------------------------------------------------------------------------------------
@@ -314,58 +313,56 @@ class Supervisor:
             return
         self._sampled = now
         for child in list(self._children.values()):
-            used = self._resident(child)
+            used = self._most_memory(child)
+            if used > self._memory:
+                # Siblings share what they inherited, and values that are passed along belong to nobody alone.
+                used = _memory_of(child.pid, own_memory)
             child.rss = used
             if used > self._memory and child.why is None:
                 child.why = BY_MEMORY
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(child.pid, signal.SIGKILL)
 
-    def _resident(self, child: _Child) -> int:
+    # -- deaths --------------------------------------------------------------------------------------------------------------
+
+    def _most_memory(self, child: _Child) -> int:
         try:
-            if child.statm < 0:
-                child.statm = os.open(f"/proc/{child.pid}/statm", os.O_RDONLY | os.O_CLOEXEC)
+            if child.below < 0:
                 with contextlib.suppress(FileNotFoundError):
                     child.below = os.open(f"/proc/{child.pid}/task/{child.pid}/children", os.O_RDONLY | os.O_CLOEXEC)
-            used = tree.own_pages(os.pread(child.statm, 128, 0)) * self._page
             # One thread, and no children of it: nothing below needs to be looked for, which would cost five times as much.
             if (
                 child.below >= 0
                 and os.stat(f"/proc/{child.pid}/task").st_nlink == _ONE_THREAD
                 and not os.pread(child.below, 16, 0)
             ):
-                return used
+                return most_memory(child.pid)
         except (OSError, IndexError):
             return 0
-        for pid in tree.descendants(child.pid):
-            with contextlib.suppress(OSError, IndexError):
-                used += tree.resident_pages(pid) * self._page
-        return used
-
-    # -- deaths --------------------------------------------------------------------------------------------------------------
+        return _memory_of(child.pid, most_memory)
 
     def _reap(self) -> None:
-        dead: list[tuple[_Child, int]] = []
+        dead: list[tuple[_Child, int, int]] = []
         while True:
             try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
+                pid, status, usage = os.wait4(-1, os.WNOHANG)
             except ChildProcessError:
                 break
             if pid == 0:
                 break
             child = self._by_pid.get(pid)
             if child is not None:
-                dead.append((child, status))
-        for child, status in dead:
-            self._buried(child, status)
+                dead.append((child, status, usage.ru_maxrss))
+        for child, status, peak in dead:
+            self._buried(child, status, peak)
 
-    def _buried(self, child: _Child, status: int) -> None:
-        """A worker was reaped: end what it left behind, then tell."""
+    def _buried(self, child: _Child, status: int, peak: int) -> None:
+        """A worker was reaped, having used at most so many KiB: end what it left behind, then tell."""
         if self._by_pid.pop(child.pid, None) is None:
             return
         del self._children[child.number]
         self._kill_orphans()
-        rss = child.rss
+        rss = child.rss if child.why == BY_MEMORY else max(child.rss or 0, peak << 10)
         child.close()
         self._say(DIED, child.number, status, child.why, rss)
 
@@ -413,6 +410,16 @@ class Supervisor:
         self._by_pid.clear()
         self._kill_orphans()
         os._exit(0)
+
+
+def _memory_of(pid: int, measure: Callable[[int], int]) -> int:
+    """Measure a process and all that descends from it."""
+    used = 0
+    for each in (pid, *tree.descendants(pid)):
+        # It may end any time, and lines of a process that ends may be cut short.
+        with contextlib.suppress(OSError, IndexError, ValueError):
+            used += measure(each)
+    return used
 
 
 def _nothing(*_: object) -> None:

@@ -1,4 +1,4 @@
-"""The process tree as /proc shows it: who is below whom, and how much memory that takes."""
+"""The process tree as /proc shows it: who is below whom."""
 
 from __future__ import annotations
 
@@ -40,18 +40,6 @@ def descendants(pid: int) -> list[int]:
         found += children
         todo += children
     return found
-
-
-def resident_pages(pid: int) -> int:
-    """Pages of memory that a process has for itself. Raises OSError where it has gone."""
-    with open(f"/proc/{pid}/statm", "rb") as file:
-        return own_pages(file.read())
-
-
-def own_pages(statm: bytes) -> int:
-    """Resident pages less those of files and shared segments, which others have as well or can be had again."""
-    words = statm.split()
-    return int(words[1]) - int(words[2])
 
 
 def is_tracker(pid: int) -> bool:

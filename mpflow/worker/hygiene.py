@@ -20,7 +20,9 @@ from types import ModuleType
 from typing import Any, Final
 
 from mpflow.worker import streams
+from mpflow.worker.footprint import most_memory, own_memory
 from mpflow.worker.imports import after_import
+from mpflow.worker.standing import Standing
 
 # Bound at import: a body may patch or remove the standard modules afterwards.
 _umask, _fchdir, _getcwd, _chdir = os.umask, os.fchdir, os.getcwd, os.chdir
@@ -33,9 +35,8 @@ _getsignal, _set_signal, _sigmask, _set_wakeup_fd = (
     _signal.set_wakeup_fd,
 )
 _getitimer, _setitimer = _signal.getitimer, _signal.setitimer
-_waitpid, _getsid, _getpid, _WNOHANG = os.waitpid, os.getsid, os.getpid, os.WNOHANG
+_waitpid, _getpid, _WNOHANG = os.waitpid, os.getpid, os.WNOHANG
 _getrlimit, _setrlimit = resource.getrlimit, resource.setrlimit
-_getpriority = os.getpriority
 _suppress, _sleep = contextlib.suppress, time.sleep
 _modules = sys.modules
 
@@ -78,10 +79,7 @@ class Hygiene:
 
     def __init__(self) -> None:
         streams.install()
-        self._thread_count = _count()
-        self._streams: tuple[Any, Any, Any] = (sys.stdin, sys.stdout, sys.stderr)
         self._children = self._open_children()
-        self._sid = _getsid(0)
         self._signals_touched = False
         self._chance_touched = False
         self.untidy = False
@@ -91,16 +89,24 @@ class Hygiene:
         after_import("signal", self._watch_signals)
         after_import("random", self._watch_random)
         after_import("numpy.random", self._watch_random)
-        self._handlers = [(number, _getsignal(number)) for number in _SIGNALS]
-        self._mask_of_signals = _sigmask(_signal.SIG_BLOCK, ())
-        self._limits = [(limit, _getrlimit(limit)) for limit in _LIMITS]
         self._kept = [self._keep(fd) for fd in (0, 1, 2)]
-        self._resident = _resident_bytes()
-        self._priority = _getpriority(os.PRIO_PROCESS, 0)
+        self._standing = Standing()
         self._directory = -1
         self._known_modules: dict[str, ModuleType] = {}
         self._contents: dict[str, dict[str, object]] = {}
+        self.adopt()
         self.settle()
+
+    def adopt(self) -> None:
+        """Take what is there now for what should be: an initializer may have threads, children and much memory."""
+        self._thread_count = _count()
+        self._family = set(_pread(self._children, 4096, 0).split()) if self._children >= 0 else set()
+        self._streams: tuple[Any, Any, Any] = (sys.stdin, sys.stdout, sys.stderr)
+        self._handlers = [(number, _getsignal(number)) for number in _SIGNALS]
+        self._mask_of_signals = _sigmask(_signal.SIG_BLOCK, ())
+        self._limits = [(limit, _getrlimit(limit)) for limit in _LIMITS]
+        self._resident = self._looked_at = _most_memory()
+        self._standing.settle()
 
     def limit_memory(self, limit: int) -> None:
         """Have the process retire before what tasks have left in it makes a difference to a memory limit (0: none)."""
@@ -197,6 +203,8 @@ class Hygiene:
             while _waitpid(-1, _WNOHANG)[0]:
                 pass
         for pid in _pread(self._children, 4096, 0).split():
+            if pid in self._family:
+                continue
             try:
                 with open(b"/proc/%b/cmdline" % pid, "rb") as file:
                     if _TRACKER in file.read():
@@ -275,13 +283,22 @@ class Hygiene:
                     _setrlimit(limit, wanted)
                 except (OSError, ValueError):
                     return "a task lowered a resource limit"
-        if _getpriority(os.PRIO_PROCESS, 0) != self._priority:
-            return "a task changed the priority of the process"
-        if _getsid(0) != self._sid:
-            return "a task began a new session"
-        if _resident_bytes() - self._resident > self.left_over:
-            return "a task left much memory in use"
-        return None
+        touched, why = self._standing.check()
+        if why is not None:
+            return why
+        self.untidy = self.untidy or touched
+        return "a task left much memory in use" if self._left_much() else None
+
+    def _left_much(self) -> bool:
+        used = _most_memory()
+        if used - self._looked_at <= self.left_over:
+            return False
+        # Much of it may be values that are on their way to others.
+        with _suppress(OSError):
+            if own_memory(_getpid()) - self._resident > self.left_over:
+                return True
+        self._looked_at = used
+        return False
 
     def _restore_modules(self) -> None:
         if not self._known_modules.keys() <= _modules.keys():
@@ -329,11 +346,8 @@ class Hygiene:
         sys.stdin, sys.stdout, sys.stderr = self._streams
 
 
-def _resident_bytes() -> int:
+def _most_memory() -> int:
     try:
-        with open("/proc/self/statm", "rb") as file:
-            words = file.read().split()
-            # Less what is shared with others.
-            return (int(words[1]) - int(words[2])) * resource.getpagesize()
+        return most_memory(_getpid())
     except OSError:
         return 0
