@@ -46,7 +46,19 @@ def death_state(name: str, order: Order, death: Death, memory_limit: int | None)
             "write only to files that the task has opened itself"
         )
         return Crashed(f"WorkerCrashed: {text}", WorkerCrashed(text, rss=death.rss))
-    return crashed(f"task {name!r}: its worker died in {which}", death)
+    return crashed(f"task {name!r}: its worker died in {which}{_STAGES[death.stage]}", death)
+
+
+_STAGES = {
+    "opening": ", while its body and inputs were unpickled",
+    "running": "",
+    "packing": ", while what it returned or raised was pickled",
+}
+_ADVICE = {
+    "opening": "look at what unpickling them does: __setstate__, __reduce__, imports",
+    "running": "run the task in this process (executor='sync') to look into it",
+    "packing": "use plain data or a path, or look at what pickling and unpickling it does",
+}
 
 
 def _megabytes(size: int | None) -> str:
@@ -66,13 +78,19 @@ def crashed(what: str, death: Death | None) -> State:
             number = os.WTERMSIG(status)
             text += f": {signal_name(number)}"
             if number == 9:
-                seen = f", last seen using {_megabytes(rss)}" if rss else ""
+                seen = f", last seen using up to {_megabytes(rss)}" if rss else ""
                 text += f"; possibly out of memory{seen}"
         else:
             exitcode = os.WEXITSTATUS(status)
             text += f": exit code {exitcode}"
-        text += "; run the task in this process (executor='sync') to look into it"
-    return Crashed(f"WorkerCrashed: {text}", WorkerCrashed(text, exitcode=exitcode, signal=number, rss=rss))
+        if death.words is not None:
+            kind, message, _ = death.words
+            text += f"; it had raised {kind}: {message}" if message else f"; it had raised {kind}"
+        text += f"; {_ADVICE[death.stage]}"
+    failure = WorkerCrashed(text, exitcode=exitcode, signal=number, rss=rss)
+    if death is not None and death.words is not None:
+        failure.__cause__ = RemoteTraceback(death.words[2])
+    return Crashed(f"WorkerCrashed: {text}", failure)
 
 
 def payload_failure(name: str, what: str, error: BaseException, run_count: int) -> Failed:
@@ -109,12 +127,14 @@ def rebuilt(name: str, record: tuple[Any, ...]) -> State:
     if data is not None:
         try:
             carried = codec.decode(data)
-            state = state_from(carried) if isinstance(carried, SignalPayload) else cast(State, carried)
-            if kind:
-                result = state.result
-                if isinstance(result, BaseException) and result.__cause__ is None:
-                    result.__cause__ = RemoteTraceback(trace)
-            return state
+            if isinstance(carried, SignalPayload):
+                return state_from(carried)
+            if not kind:
+                return cast(State, carried)
+            if isinstance(carried, BaseException):
+                if carried.__cause__ is None:
+                    carried.__cause__ = RemoteTraceback(trace)
+                return Failed(_said(kind, text), carried)
         # Unpickling an exception or a result runs the user's code.
         except BaseException as error:  # noqa: BLE001
             if not kind:
@@ -127,4 +147,8 @@ def rebuilt(name: str, record: tuple[Any, ...]) -> State:
         return Failed(f"PayloadError: {failure}", failure)
     remote = RemoteError(kind, text, trace)
     remote.__cause__ = RemoteTraceback(trace)
-    return Failed(f"{kind}: {text}" if text else kind, remote)
+    return Failed(_said(kind, text), remote)
+
+
+def _said(kind: str, text: str) -> str:
+    return f"{kind}: {text}" if text else kind

@@ -11,13 +11,14 @@ import mmap
 import os
 import select
 import signal
+import time
 from collections import deque
 from collections.abc import Container
 from typing import Any, Final
 
 from mpflow.pool.arena import Parcel, Segment
 from mpflow.worker import protocol, shelf
-from mpflow.worker.protocol import CHUNK, LIMIT, MAPPING_SIZE, NEVER, START
+from mpflow.worker.protocol import BEGUN, CHUNK, LIMIT, MAPPING_SIZE, NEVER, PACKING, SEAL, START
 
 _READ_AT_ONCE: Final = 64
 """Chunks taken from one pipe before others get their turn."""
@@ -51,7 +52,6 @@ class Order:
         "inputs",
         "job",
         "link",
-        "printed",
         "run_count",
         "seq",
         "size",
@@ -89,7 +89,6 @@ class Order:
         """The number of the link it was last given to."""
         self.seq = 0
         self.cost = 0
-        self.printed: list[tuple[int, bytes]] | None = None
         self.usage: tuple[int, int, int | None] | None = None
         """(process, ns of processor time, bytes at the peak) once it has been measured."""
         self.why: str | None = None
@@ -118,18 +117,19 @@ class Link:
         "number",
         "pid",
         "pidfd",
-        "printed",
         "queue",
         "retiring",
         "ring",
         "run",
         "seen",
         "side",
+        "stalled",
         "taken",
         "taught",
         "up",
         "usage",
         "was_up",
+        "words",
     )
 
     def __init__(self, number: int) -> None:
@@ -161,6 +161,7 @@ class Link:
         self.cell = view.cast("Q")
         self.cell[LIMIT] = NEVER
         self.cell[START] = NEVER
+        self.cell[SEAL] = self.nonce
         self.ring = protocol.RingReader(view)
         self.seen = 0
         self.pid = 0
@@ -179,8 +180,10 @@ class Link:
         self.was_up = False
         self.usage: tuple[int, int, int | None] | None = None
         """What the job to be reported next has taken: its number, ns of processor time, bytes at the peak."""
-        self.printed: list[tuple[int, bytes]] = []
-        """What it has printed, by descriptor."""
+        self.stalled = 0.0
+        """Since when it has been sent work and not been seen to begin any; 0 where it has."""
+        self.words: tuple[int, str, str, str] | None = None
+        """What a job has raised, ahead of its report: number, type name, message, traceback."""
         self._reader = protocol.FrameReader(self.nonce)
         self._bell = protocol.frame(self.nonce, [])
         self._outbox: deque[memoryview] = deque()
@@ -206,6 +209,23 @@ class Link:
         # Without knowing the process, the end of its pipe has to do.
         poll.register(self.up, select.POLLIN)
         return not any(events & select.POLLHUP for _, events in poll.poll(0))
+
+    @property
+    def intact(self) -> bool:
+        """Whether what it says in shared memory can be believed."""
+        return self.cell[SEAL] == self.nonce and not self.ring.broken
+
+    @property
+    def begun(self) -> int:
+        """The number of the last job that may have begun."""
+        return self.cell[BEGUN] if self.intact else self.last_seq
+
+    @property
+    def stage(self) -> str:
+        """What the worker does, or last did, with the job it has begun: "opening", "running" or "packing"."""
+        if self.cell[PACKING] == self.cell[BEGUN]:
+            return "packing"
+        return "opening" if time.monotonic_ns() < self.cell[START] < NEVER else "running"
 
     def hang_up(self) -> None:
         """Close the pipe to the worker, which is how it is asked to leave."""
@@ -284,7 +304,7 @@ class Link:
                     self.condemned = True
             if len(data) < CHUNK:
                 break
-        if self._reader.garbled:
+        if self._reader.garbled or not self.intact:
             self.condemned = True
         # The doorbell rang after the records were written.
         self.seen = self.ring.written

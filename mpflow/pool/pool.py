@@ -8,7 +8,7 @@ import select
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, cast
 
 from mpflow.errors import WorkersUnavailable
 from mpflow.pool import launch
@@ -38,6 +38,8 @@ _LASTING: Final = 256
 _BLIND: Final = 16
 """Most jobs queued where nobody knows yet how long they take, each of them waiting for the one before."""
 _GRACE_S: Final = 0.1
+_STALLED_S: Final = 5.0
+"""After so long a worker that has been sent work, and is not seen to begin any, is replaced."""
 _SPIN_NS: Final = 40_000
 """A job expected to take no longer than this is waited for awake."""
 _ENDINGS: Final = frozenset((protocol.WON, protocol.LOST, protocol.GARBLED))
@@ -51,6 +53,11 @@ class Death(NamedTuple):
     status: int | None
     """Wait status of the process; None where nobody could collect it."""
     rss: int | None
+    """The most memory it was seen to use, in bytes."""
+    stage: str = "running"
+    """What was being done with the job: `Link.stage`."""
+    words: tuple[str, str, str] | None = None
+    """Type name, message and traceback of what the body had raised by then."""
 
 
 Report = tuple[Order, "tuple[Any, ...] | Death | None"]
@@ -625,7 +632,7 @@ class Pool:
         if self._fill_at:
             deadline = self._fill_at if deadline is None else min(deadline, self._fill_at)
         for link in self._links.values():
-            if len(link.queue) > 1 or link.condemned:
+            if len(link.queue) > 1 or link.condemned or (link.queue and link.cell[BEGUN] < link.queue[0].seq):
                 now = time.monotonic()
                 if self._look_at == _NEVER_S:
                     self._look_at = now + self._peek_s
@@ -655,6 +662,14 @@ class Pool:
                     self._take(link, records)
             if link.condemned and not link.retiring:
                 self._dismiss(link)
+            if not link.queue or link.begun >= link.queue[0].seq or not link.was_up:
+                link.stalled = 0.0
+            elif not link.stalled:
+                link.stalled = now
+            elif now - link.stalled > _STALLED_S and not link.retiring:
+                # A body has read what was meant for it, or stopped it: somebody else will do the work.
+                link.retiring = True
+                self._tell((far.KILL, link.number, 0, far.FOR_RUBBISH))
         self._peek_s = _PEEK_S if found else min(self._peek_s * 1.5, _PEEK_AT_MOST_S)
         self._look_at = now + self._peek_s
         if not self._backlog:
@@ -662,9 +677,9 @@ class Pool:
 
     def _dismiss(self, link: Link) -> None:
         """Let a worker whose pipe carries rubbish finish what it runs, and nothing more."""
-        if not link.barred:
+        if not link.barred and link.intact:
             self._recall(link, link.cell[BEGUN])
-        if link.cell[BEGUN] <= link.cell[REPORTED] or not link.queue:
+        if not link.intact or link.cell[BEGUN] <= link.cell[REPORTED] or not link.queue:
             link.retiring = True
             # What is in its queue still has run, and its report was lost in the rubbish.
             self._tell((far.KILL, link.number, 0, far.FOR_RUBBISH))
@@ -720,10 +735,6 @@ class Pool:
                 link.usage = None
                 if measured == record[1]:
                     order.usage = (link.pid, cpu, peak)
-                    if link.printed:
-                        order.printed = link.printed
-                if link.printed:
-                    link.printed = []
             if type(record[8]) is tuple:
                 record = self.depot.unwire(link, record)  # noqa: PLW2901 - its parcel in place of the wire
             if order.work.body != body:
@@ -749,12 +760,12 @@ class Pool:
             link.pid = record[1]
         elif kind == protocol.RETIRING:
             link.retiring = True
+        elif kind == protocol.WORDS:
+            link.words = cast("tuple[int, str, str, str]", record[1:])
         elif kind == protocol.LINGERING:
             self.depot.taint(record[1])
         elif kind == protocol.MEASURED:
             link.usage = record[1:]
-        elif kind == protocol.PRINTED:
-            link.printed.append((record[2], record[3]))
         elif kind == protocol.LOG:
             if self._on_log is not None:
                 self._on_log(record[1])
@@ -781,13 +792,14 @@ class Pool:
         for fd in (link.up, link.down):
             if self._by_fd.pop(fd, None) is not None:
                 self._epoll.unregister(fd)
-        begun = link.cell[BEGUN]
+        begun = link.begun
         waiting: list[Order] = []
         for order in link.queue:
             if order.seq > begun:
                 waiting.append(order)
             else:
-                self._ready.append((order, death))
+                words = link.words[1:] if link.words is not None and link.words[0] == order.seq else None
+                self._ready.append((order, death._replace(stage=link.stage, words=words)))
         self._requeue(waiting)
         self._died += 1
         link.close()

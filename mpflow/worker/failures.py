@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from mpflow.engine.signals import Signal, payload_of
 from mpflow.engine.state import State
-from mpflow.errors import RemoteError
 from mpflow.worker.codec import encode_result, refusal
 
 
@@ -33,28 +34,40 @@ def _plain(text: str) -> str:
     return "".join(text).encode("utf-8", "backslashreplace").decode()
 
 
-def failure_of(state: State) -> tuple[bytes | None, str, str, str]:
-    """What to send for an attempt that did not simply return: a pickle, and plain words ahead of it."""
+_PLAIN = frozenset((type(None), bool, int, float, str))
+
+
+def _harmless(error: BaseException) -> bool:
+    """Whether nothing of the user's has a say in how this exception is pickled."""
+    return type(error).__module__ == "builtins" and not error.__dict__ and _PLAIN.issuperset(map(type, error.args))
+
+
+def failure_of(state: State, announce: Callable[[str, str, str], None]) -> tuple[bytes | None, str, str, str]:
+    """What to send for an attempt that did not simply return: a pickle of its exception, signal or state, and plain words.
+
+    The words are those of an exception, so that they are there where its pickle is not (None).
+
+    announce: is given the type, text and traceback of an exception before its pickling may end this process.
+    """
     result = state.result
-    kind = text = trace = ""
     carried: object = state
     if isinstance(result, Signal):
         carried = payload_of(result)
     elif isinstance(result, BaseException):
         kind, text, trace = tell(result)
+        if not _harmless(result):
+            announce(kind, text, trace)
         try:
-            encode_result(result)
+            return encode_result(result), kind, text, trace
         # Pickling and the loading on trial run the code of the user's exception.
         except BaseException:  # noqa: BLE001
-            carried = state.replace(result=RemoteError(kind, text, trace))
+            return None, kind, text, trace
     try:
-        if carried is state and not kind:
+        if carried is state:
             # In a state that is pickled, words would stand in for a result that cannot be; here nobody would notice.
             encode_result(result)
-        return encode_result(carried), kind, text, trace
+        return encode_result(carried), "", "", ""
     # Pickling and the loading on trial run the user's code.
     except BaseException as error:  # noqa: BLE001
-        if kind:
-            return None, kind, text, trace
         _, _, trace = tell(error)
         return None, "PayloadError", "the result in its signal " + refusal(result, error), trace

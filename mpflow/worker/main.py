@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import _thread
 import contextlib
+import contextvars
 import marshal
 import os
 import pickle
@@ -20,14 +21,14 @@ from typing import Any, Final, NoReturn, cast
 
 from mpflow.engine.signals import Signal
 from mpflow.engine.state import State, Success
-from mpflow.worker import protocol, streams
+from mpflow.worker import protocol
 from mpflow.worker.attempt_context import attempt_context
 from mpflow.worker.codec import PROTOCOL, dump, refusal, trial
 from mpflow.worker.failures import failure_of, tell
 from mpflow.worker.hygiene import Hygiene, move_high
 from mpflow.worker.logs import LogForwarder
 from mpflow.worker.perform import RETURNED, call
-from mpflow.worker.protocol import BEGUN, CHUNK, LIMIT, NEVER, OPENING_NS, POOL_MARK, REPORTED, START
+from mpflow.worker.protocol import BEGUN, CHUNK, LIMIT, NEVER, OPENING_NS, PACKING, POOL_MARK, REPORTED, START
 from mpflow.worker.shelf import LARGE, Shelf
 
 # Bound at import: a body may patch or remove the standard modules afterwards.
@@ -37,6 +38,7 @@ _marshal = marshal.dumps
 _read, _write, _exit, _getpid = os.read, os.write, os._exit, os.getpid
 _now = time.monotonic_ns
 _process_time = time.process_time_ns
+_copy_context = contextvars.copy_context
 
 FLUSH_NS: Final = 1_000_000
 """Reports wait at most this long for others to keep them company."""
@@ -98,6 +100,7 @@ class Worker:
         self._scrubbed_at = 0
         self._initialized = False
         self._body = 0
+        self._expected = 1
         self._tidy: set[int] = set()
 
     # -- the loop ------------------------------------------------------------------------------------------------------------
@@ -234,6 +237,7 @@ class Worker:
                 stage = "initializer"
                 call, arguments = _loads(wanted["initializer"])
                 call(*arguments)
+                self._hygiene.adopt()
         # The initializer is the user's.
         except BaseException as error:  # noqa: BLE001
             self._check_pid()
@@ -261,7 +265,6 @@ class Worker:
         self._shelf.quota = settings["segments"]
         self._hygiene.limit_memory(settings["memory_limit"])
         self._measures = settings["measures"]
-        streams.keep(self._measures)
         if self._remaining < 0 and settings["max_tasks"]:
             self._remaining = settings["max_tasks"]
         threads = settings["threads"]
@@ -276,6 +279,10 @@ class Worker:
     def _perform(self, operation: Sequence[Any], last: bool) -> None:
         """Do one job, from its mark to a clean process."""
         cell, seq = self._cell, operation[1]
+        if seq != self._expected:
+            # A body has read what was meant for us. Whoever watches this process sends another; nothing of this has begun.
+            self._leave()
+        self._expected = seq + 1
         begun = _now()
         cell[START] = begun + OPENING_NS
         cell[BEGUN] = seq
@@ -287,8 +294,6 @@ class Worker:
             spent = _process_time()
             record = self._attempt(operation, begun)
             self._append((protocol.MEASURED, seq, _process_time() - spent, _peak(record[7])))
-            for fd, data in streams.take():
-                self._append((protocol.PRINTED, seq, fd, data))
         else:
             record = self._attempt(operation, begun)
         if self._shelf.in_use:
@@ -335,6 +340,8 @@ class Worker:
     def _follow(self, operation: tuple[Any, ...], last: bool) -> None:
         """Do a job if those that it follows have succeeded here; hand it back at once otherwise."""
         *job, awaited = operation
+        if job[1] != self._expected:
+            self._leave()
         wanted, kept = self._wanted, self._kept
         inputs = list(job[7])
         ready = True
@@ -355,6 +362,7 @@ class Worker:
             self._perform(job, last)
         else:
             # Now, not with others later: a job that is neither begun nor handed back when a later one begins would be charged.
+            self._expected = job[1] + 1
             self._append((protocol.DROPPED, (job[1],)))
 
     def _attempt(self, operation: Sequence[Any], begun: int) -> tuple[object, ...]:
@@ -394,15 +402,18 @@ class Worker:
 
             run = printing_to_log(run)
         self._cell[START] = begun = _now()
-        returned, end = call(run, values, context)
+        # In a copy of the context variables, so that what a body sets in them (decimal's precision) goes with it.
+        returned, end = _copy_context().run(call, run, values, context)
         taken = _now() - begun
         if _getpid() != self._pid:
             self._check_pid()
         self._hygiene.flush()
         if not returned:
-            return (protocol.LOST, *echo, begun, taken, *failure_of(cast(State, end)))
+            self._cell[PACKING] = seq
+            return (protocol.LOST, *echo, begun, taken, *failure_of(cast(State, end), self._announce))
         if isinstance(end, Signal):
-            return (protocol.LOST, *echo, begun, taken, *failure_of(Success(RETURNED, end)))
+            self._cell[PACKING] = seq
+            return (protocol.LOST, *echo, begun, taken, *failure_of(Success(RETURNED, end), self._announce))
         try:
             data, names = self._encode(end)
         # Pickling and the loading on trial run the user's code.
@@ -424,6 +435,7 @@ class Worker:
         kind = type(value)
         if kind in _SIMPLE and (kind is not str or len(cast(str, value)) < _SHORT):
             return _dumps(value, PROTOCOL), None
+        self._cell[PACKING] = self._cell[BEGUN]
         shelf = self._shelf
         data = dump(value, shelf.takes)
         buffers, shelf.buffers = shelf.buffers, []
@@ -434,6 +446,10 @@ class Worker:
         if wire is not None:
             return wire, names
         return dump(value) if buffers else data, names
+
+    def _announce(self, kind: str, text: str, trace: str) -> None:
+        """Put an exception's words where they survive, should pickling it end this process."""
+        self._append((protocol.WORDS, self._cell[BEGUN], kind, text, trace))
 
     def _check_pid(self) -> None:
         # A body forked and its child came back: this is not a worker, and shares memory with one.

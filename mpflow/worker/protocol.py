@@ -37,6 +37,10 @@ WRITTEN: Final = 4
 """Bytes ever put into the ring."""
 CONSUMED: Final = 5
 """Bytes of the ring that the coordinator has read."""
+PACKING: Final = 6
+"""Sequence number of the last job whose outcome was pickled by code of the user's, set when that begins."""
+SEAL: Final = 7
+"""The worker's nonce, written by the coordinator; anything else there means that a body has written over all this."""
 RING_AT: Final = 128
 """Where the ring begins in the mapping."""
 RING_SIZE: Final = 1 << 18
@@ -84,10 +88,10 @@ LINGERING: Final = 18
 """(LINGERING, keys): segments of which the job about to be reported has kept something."""
 MEASURED: Final = 19
 """(MEASURED, seq, cpu ns, peak bytes or None): what a job about to be reported has taken, where that was asked for."""
-PRINTED: Final = 20
-"""(PRINTED, seq, descriptor, bytes): what the body of a job about to be reported has printed, where that was asked for."""
 LOG: Final = 16
 """(LOG, pickle): a log record for the main process."""
+WORDS: Final = 20
+"""(WORDS, seq, type name, message, traceback): what a job has raised, ahead of the attempt to pickle it."""
 
 _ENDED: Final = (int, int, int, int, int, int, int)
 _TOLD: Final = (str, str, str)
@@ -102,7 +106,7 @@ _SHAPES: Final[dict[object, tuple[Any, ...]]] = {
     LINGERING: (tuple,),
     LOG: (bytes,),
     MEASURED: (int, int, (int, type(None))),
-    PRINTED: (int, int, bytes),
+    WORDS: (int, *_TOLD),
 }
 
 
@@ -114,7 +118,7 @@ def is_report(record: object) -> bool:
     return shape is not None and len(record) == len(shape) + 1 and all(map(isinstance, record[1:], shape))
 
 
-_header = struct.Struct("<8sQII")
+_header = struct.Struct("<8sQQI")
 HEADER_SIZE: Final = _header.size
 
 
@@ -241,12 +245,14 @@ class RingWriter:
 class RingReader:
     """The coordinator's side of the ring: takes records out in order."""
 
-    __slots__ = ("_at", "_bytes", "_words")
+    __slots__ = ("_at", "_bytes", "_words", "broken")
 
     def __init__(self, mapping: memoryview) -> None:
         self._bytes = mapping
         self._words = mapping.cast("Q")
         self._at = 0
+        self.broken = False
+        """Whether there is something in the ring that no worker has put there; nothing is read from it any more."""
 
     @property
     def written(self) -> int:
@@ -256,19 +262,26 @@ class RingReader:
     def take(self, until: int) -> list[tuple[Any, ...]]:
         """Return the records up to a position that `written` gave earlier."""
         at = self._at
-        if at >= until:
+        if at >= until or self.broken:
             return []
         records: list[tuple[Any, ...]] = []
         view, words, loads = self._bytes, self._words, marshal.loads
-        while at < until:
-            place = at % RING_SIZE
-            size = words[(RING_AT + place) >> 3]
-            if size == _WRAP:
-                at += RING_SIZE - place
-                continue
-            start = RING_AT + place + 8
-            records.append(loads(view[start : start + size]))
-            at += (size + 15) & ~7
+        try:
+            while at < until:
+                place = at % RING_SIZE
+                size = words[(RING_AT + place) >> 3]
+                if size == _WRAP:
+                    at += RING_SIZE - place
+                    continue
+                start = RING_AT + place + 8
+                records.append(loads(view[start : start + size]))
+                at += (size + 15) & ~7
+        # A body has written here: marshal finds anything, and no end.
+        except (ValueError, TypeError, EOFError, MemoryError):
+            at = -1
+        if at != until:
+            self.broken = True
+            return list(filter(is_report, records))
         self._at = words[CONSUMED] = at
         return records
 
