@@ -17,6 +17,7 @@ from typing import Any
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 from faults import CASES
+from faults.scene import NOT_HERE, NotHere
 
 
 def serve() -> None:
@@ -79,8 +80,12 @@ def orphans(patience: float = 4.0) -> dict[int, str]:
 
 
 def prepare(order: dict[str, Any]) -> None:
-    """Give the case a session, streams, directories and a mark of its own."""
+    """Give the case a session, signals, streams, directories and a mark of its own."""
     os.setsid()
+    # Whoever starts the suite in the background has them ignored.
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     home = order["home"]
     for number, target in ((0, os.devnull), (1, f"{home}/out"), (2, f"{home}/err")):
         fd = os.open(target, os.O_RDONLY if number == 0 else os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
@@ -103,6 +108,9 @@ def play(order: dict[str, Any]) -> None:
     except AssertionError:
         traceback.print_exc()
         sys.exit(1)
+    except NotHere as why:
+        print(why)
+        sys.exit(NOT_HERE)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import logging
 import os
 import signal
 import subprocess
@@ -10,9 +11,10 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
-from faults.scene import ALL, BOTH, case, children, mark, marks, meanwhile, nothing_open, second_flow, until
-from mpflow import Flow, task
+from faults.scene import ALL, BOTH, case, children, kill, mark, marks, meanwhile, nothing_open, second_flow, until
+from mpflow import Flow, context, task
 from mpflow.engine.state import Failed, State
 from mpflow.executors import ProcessExecutor
 
@@ -160,6 +162,42 @@ flow.run(executor=ProcessExecutor(2, start_method={method!r}))
     assert "Exception ignored" not in words, words
 
 
+@case("E18", {"while_": "waiting for a retry"}, {"while_": "starting"}, methods=BOTH)
+def ctrl_c_while_nothing_runs(method: str, while_: str) -> None:
+    def body() -> None:
+        mark("begun")
+        raise ValueError("again")
+
+    def strike(coordinator: int) -> None:
+        until((lambda: marks("begun")) if while_ == "waiting for a retry" else (lambda: children(coordinator)))
+        if while_ == "waiting for a retry":
+            time.sleep(0.2)
+        os.kill(coordinator, signal.SIGINT)
+
+    def initializer() -> None:
+        if while_ == "starting":
+            time.sleep(1)
+
+    with Flow("retry") as flow:
+        end = task(body, name="guilty", max_retries=3, retry_delay=60)()  # type: ignore[call-overload]
+    with nothing_open():
+        with meanwhile(strike):
+            began = time.monotonic()
+            try:
+                flow.run(executor=ProcessExecutor(2, start_method=method, initializer=initializer))
+            except KeyboardInterrupt as stop:
+                # Before the run has begun to drive there is no state to speak of.
+                state = getattr(stop, "state", None)
+            else:
+                raise AssertionError("no KeyboardInterrupt")
+            assert time.monotonic() - began < 8
+        assert marks("begun") == (1 if while_ == "waiting for a retry" else 0)
+        if while_ == "waiting for a retry":
+            assert state is not None
+            assert not state.result[end].is_successful()
+        second_flow(method)
+
+
 def _killed(method: str, number: int, what: str) -> None:
     def strike(coordinator: int) -> None:
         until(lambda: marks("begun") >= 2)
@@ -177,7 +215,23 @@ def the_coordinator_is_killed(method: str, what: str) -> None:
     _killed(method, signal.SIGKILL, what)
 
 
-@case("E19", *({"what": what} for what in ("plain", "family")), methods=BOTH, ends=-signal.SIGTERM)
+@case("E19", {"what": "plain"}, {"what": "stubborn"}, methods=ALL, ends=-signal.SIGKILL)
+def coordinator_and_supervisor_are_killed_at_once(method: str, what: str) -> None:
+    def strike(coordinator: int) -> None:
+        until(lambda: marks("begun") >= 2)
+        victims = [*children(coordinator), coordinator]
+        for pid in victims:
+            kill(pid, signal.SIGSTOP)
+        for pid in victims:
+            kill(pid, signal.SIGKILL)
+        time.sleep(10)
+
+    flow = _flow(what)
+    with meanwhile(strike):
+        flow.run(executor=ProcessExecutor(2, start_method=method))
+
+
+@case("E19", *({"what": what} for what in ("plain", "family")), methods=ALL, ends=-signal.SIGTERM)
 def the_coordinator_is_terminated(method: str, what: str) -> None:
     _killed(method, signal.SIGTERM, what)
 
@@ -220,6 +274,60 @@ def a_state_handler_raises(method: str) -> None:
         assert "guilty" in str(state.result[one].message)
         assert "no such channel" in str(state.result[one].message)
         assert state.result[two].result == 2
+        second_flow(method)
+
+
+@case("E20", *({"where": where} for where in ("flow", "on_failure", "terminal", "logging", "exits")), methods=BOTH)
+def other_code_of_the_users_raises(method: str, where: str) -> None:
+    def handler(*_: object) -> None:
+        if where == "exits":
+            raise SystemExit(3)
+        raise ValueError("no such channel")
+
+    class Handler(logging.Handler):
+        def emit(self, record: object) -> None:
+            raise ValueError("no such channel")
+
+    def fail() -> None:
+        raise KeyError("the task's own words")
+
+    def log() -> int:
+        context.logger.warning("listen")
+        return 2
+
+    flow_options: dict[str, Any] = {}
+    guilty_options: dict[str, Any] = {}
+    if where == "flow":
+        flow_options["state_handlers"] = [handler]
+    elif where == "on_failure":
+        guilty_options["on_failure"] = handler
+    elif where == "terminal":
+        flow_options["terminal_state_handler"] = handler
+    elif where == "exits":
+        guilty_options["state_handlers"] = [handler]
+    else:
+        logging.getLogger("mpflow").addHandler(Handler())
+    with Flow("handlers", **flow_options) as flow:
+        one = task(fail, name="guilty", **guilty_options)()  # type: ignore[call-overload]
+        two = task(log, name="innocent")()  # type: ignore[call-overload]
+        flow.set_reference_tasks([two])
+    with nothing_open():
+        try:
+            state = flow.run(executor=ProcessExecutor(2, start_method=method))
+        except (ValueError, SystemExit) as error:
+            # Out of flow.run, where it was raised, and nothing hangs or is left; or into the state, as below.
+            print(f"raised {error!r}")
+            came = True
+        else:
+            came = False
+            if where in ("flow", "terminal"):
+                assert isinstance(state, Failed), state
+                assert "no such channel" in str(state.message), state
+            else:
+                assert state.result[two].result == 2, state.result[two]
+                assert state.result[one].is_failed(), state.result[one]
+        assert not came or where in ("logging", "exits")
+        logging.getLogger("mpflow").handlers.clear()
         second_flow(method)
 
 

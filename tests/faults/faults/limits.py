@@ -116,6 +116,30 @@ def _many_forks() -> None:
     time.sleep(60)
 
 
+def _run_away() -> None:
+    # Never more than one at a time, but always another.
+    if os.fork():
+        time.sleep(60)
+    for _ in range(200_000):
+        if os.fork():
+            os._exit(0)
+        os.setsid()
+    time.sleep(60)
+
+
+def _double() -> None:
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    end = time.monotonic() + 20
+    while time.monotonic() < end:
+        try:
+            if os.fork() == 0:
+                time.sleep(0.02)
+                os.execvp("sleep", ["sleep", "0.05"])
+        except OSError:
+            continue
+        time.sleep(0.002)
+
+
 STUBBORN: dict[str, Callable[[], None]] = {
     "sleeps": _sleep,
     "spins": _spin,
@@ -132,6 +156,8 @@ STUBBORN: dict[str, Callable[[], None]] = {
     "nested flow": _nested_flow,
     "stops": _stop,
     "many forks": _many_forks,
+    "runs away": _run_away,
+    "always another": _double,
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
 import os
 import signal
 import socket
@@ -13,11 +14,25 @@ import types
 from collections.abc import Callable
 from typing import Any
 
-from faults.scene import ALL, BOTH, case, kill, mark, marks, meanwhile, nothing_open, play, second_flow, until, workers
+from faults.scene import (
+    ALL,
+    BOTH,
+    NotHere,
+    case,
+    kill,
+    mark,
+    marks,
+    meanwhile,
+    nothing_open,
+    play,
+    second_flow,
+    until,
+    workers,
+)
 from mpflow import Flow, context, task
 from mpflow.engine import signals
-from mpflow.engine.state import Failed, Paused, Skipped, Success
-from mpflow.errors import PayloadError, RemoteError
+from mpflow.engine.state import Crashed, Failed, Paused, Retrying, Skipped, Success, TriggerFailed, ValidationFailed
+from mpflow.errors import PayloadError, RemoteError, WorkerCrashed
 from mpflow.executors import ProcessExecutor
 
 
@@ -146,6 +161,29 @@ def a_payload_failure_is_retried(method: str) -> None:
     play(threading.Lock, method, runs=3, max_retries=2, retry_delay=0, says=says, **PICKLE)
 
 
+@case("B7", methods=BOTH)
+def one_element_of_a_map_will_not_pickle(method: str) -> None:
+    def work(each: object) -> object:
+        mark(f"work-{each}")
+        return each
+
+    values = [threading.Lock() if n == 5 else n for n in range(12)]
+    with Flow("children") as flow:
+        end = task(work, name="work").map(values)  # type: ignore[call-overload]
+    with nothing_open():
+        state = flow.run(executor=ProcessExecutor(2, start_method=method))
+        for n, each in enumerate(state.result[end].map_states):
+            if n == 5:
+                assert type(each) is Failed, each
+                assert isinstance(each.result, PayloadError), repr(each.result)
+                for words in ("'work[5]'", "argument 'each'", "lock", "pickle", "attempt 1", "use plain data"):
+                    assert words in str(each.message), each
+            else:
+                assert each.result == n
+                assert marks(f"work-{n}") == 1
+        second_flow(method)
+
+
 # -- exceptions ----------------------------------------------------------------------------------------------------------------
 
 
@@ -189,6 +227,23 @@ class Bare(BaseException):
     """No Exception at all."""
 
 
+def _of_the_bodys_own() -> BaseException:
+    class Private(Exception):
+        pass
+
+    return Private(WORDS)
+
+
+def _with_a_note() -> BaseException:
+    error = ValueError(WORDS)
+    error.__notes__ = ["and a note"]  # type: ignore[attr-defined]
+    return error
+
+
+def _group() -> BaseException:
+    return ExceptionGroup(WORDS, [ValueError("one"), HoldsALock("two")])  # type: ignore[name-defined,unused-ignore,no-any-return]  # noqa: F821
+
+
 def _with_cause() -> BaseException:
     error = ValueError("words of its own")
     error.__context__ = HoldsALock("inner words")
@@ -205,6 +260,9 @@ EXCEPTIONS: dict[str, tuple[Callable[[], BaseException], str, str]] = {
     "context": (_with_cause, "ValueError", WORDS),
     "surrogate": (lambda: ValueError(f"{WORDS} \ud800"), "ValueError", WORDS),
     "long": (lambda: ValueError("x" * 1_000_000 + WORDS), "ValueError", WORDS),
+    "private class": (_of_the_bodys_own, "Private", WORDS),
+    "note": (_with_a_note, "ValueError", WORDS),
+    "group": (_group, "ExceptionGroup", WORDS),
     "bare": (lambda: Bare(WORDS), "Bare", WORDS),
     "SystemExit": (lambda: SystemExit(3), "SystemExit", "3"),
     "KeyboardInterrupt": (KeyboardInterrupt, "KeyboardInterrupt", ""),
@@ -221,6 +279,8 @@ EXCEPTIONS: dict[str, tuple[Callable[[], BaseException], str, str]] = {
 @case("B8-9", *({"what": what} for what in EXCEPTIONS), methods=BOTH)
 def the_words_of_an_exception_arrive(method: str, what: str) -> None:
     make, kind, text = EXCEPTIONS[what]
+    if what == "group" and sys.version_info < (3, 11):
+        raise NotHere("exception groups came with Python 3.11")
 
     def guilty() -> None:
         def within_the_body() -> None:
@@ -239,6 +299,34 @@ def the_words_of_an_exception_arrive(method: str, what: str) -> None:
     else:
         assert type(error).__name__ == kind
     assert "within_the_body" in trace, trace
+
+
+class DiesOnItsWay(Exception):
+    """Ends whoever pickles it, or unpickles it, without a word."""
+
+    def __init__(self, text: str, stage: str) -> None:
+        super().__init__(text)
+        self.stage = stage
+
+    def __reduce__(self) -> Any:
+        if self.stage == "dumps":
+            os._exit(3)
+        return os._exit, (3,)
+
+
+@case("B8", {"stage": "dumps"}, {"stage": "loads"}, methods=BOTH)
+def the_words_of_an_exception_that_kills_arrive(method: str, stage: str) -> None:
+    def guilty() -> None:
+        raise DiesOnItsWay(WORDS, stage)
+
+    scene = play(
+        guilty,
+        method,
+        expect=Crashed,
+        result=WorkerCrashed,
+        says=("guilty", "exit code 3", "pickled", f"it had raised DiesOnItsWay: {WORDS}", "attempt 1"),
+    )
+    assert "raise DiesOnItsWay" in str(scene.guilty.result.__cause__)
 
 
 @case("B9", methods=BOTH)
@@ -261,6 +349,7 @@ def length(value: Any) -> int:
 
 
 @case("B10", {"count": 1, "size": 300_000_000}, {"count": 4, "size": 75_000_000}, methods=BOTH, slow=True)
+@case("B10", {"count": 4, "size": 300_000_000}, methods=("forkserver",), slow=True, limit=120, name="four_at_once")
 def large_results_with_two_consumers(method: str, count: int, size: int) -> None:
     def make(n: int) -> bytes:
         mark(f"make-{n}")
@@ -355,6 +444,50 @@ def a_signal_carries_what_will_not_pickle(method: str) -> None:
     play(guilty, method, says=("guilty", "pickle"), **PICKLE)
 
 
+@case("B11", {"name": "TRIGGERFAIL"}, {"name": "VALIDATIONFAIL"}, methods=BOTH)
+def a_failing_signal_crosses(method: str, name: str) -> None:
+    def guilty() -> None:
+        raise getattr(signals, name)("words of its own", result=[1, 2])
+
+    kind = {"TRIGGERFAIL": TriggerFailed, "VALIDATIONFAIL": ValidationFailed}[name]
+    scene = play(guilty, method, expect=kind, exactly=True, says=("words of its own",))
+    assert scene.guilty.result == [1, 2]
+
+
+@case("B11", methods=BOTH)
+def a_loop_crosses(method: str) -> None:
+    def guilty() -> int:
+        count = int(context.get("task_loop_count", 1))
+        if count < 4:
+            raise signals.LOOP(
+                f"round {count}", result={"sum": context.get("task_loop_result", {"sum": 0})["sum"] + count}
+            )
+        return int(context.task_loop_result["sum"])
+
+    scene = play(guilty, method, expect=Success, runs=4)
+    assert scene.guilty.result == 6
+
+
+@case("B11", methods=BOTH)
+def the_times_of_a_pause_and_a_retry_cross(method: str) -> None:
+    when = datetime.datetime(2100, 1, 2, 3, 4, tzinfo=datetime.timezone.utc)
+
+    def pause() -> None:
+        raise signals.PAUSE("until then", start_time=when)
+
+    def again() -> None:
+        raise signals.RETRY("until then", start_time=when)
+
+    with Flow("times") as flow:
+        ends = [task(pause, name="pause")(), task(again, name="again")()]  # type: ignore[call-overload]
+    state = flow.run(executor=ProcessExecutor(2, start_method=method), wait_for_retries=False)
+    for end, kind in zip(ends, (Paused, Retrying), strict=True):
+        assert isinstance(state.result[end], kind), state.result[end]
+        assert state.result[end].message == "until then"
+        assert state.result[end].start_time == when
+    second_flow(method)
+
+
 @case("B11", methods=BOTH)
 def a_pause_and_a_retry_cross(method: str) -> None:
     def pause() -> None:
@@ -362,8 +495,6 @@ def a_pause_and_a_retry_cross(method: str) -> None:
 
     def again() -> int:
         if context.task_run_count == 1:
-            import datetime
-
             raise signals.RETRY("once more", start_time=datetime.datetime.now(datetime.timezone.utc))
         return int(context.task_run_count)
 

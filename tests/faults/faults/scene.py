@@ -34,6 +34,11 @@ class Case:
 
 
 CASES: dict[str, Case] = {}
+NOT_HERE = 77
+
+
+class NotHere(Exception):
+    """This machine does not allow what the case needs; the text says what."""
 
 
 def case(
@@ -43,13 +48,14 @@ def case(
     ends: int = 0,
     slow: bool = False,
     limit: float = 40.0,
+    name: str | None = None,
 ) -> Callable[[Callable[..., object]], Callable[..., object]]:
     """Register a function as a case, once for each set of options and each start method."""
 
     def register(call: Callable[..., object]) -> Callable[..., object]:
-        name = f"{line}-{call.__name__}"
-        assert name not in CASES
-        CASES[name] = Case(name, call, methods, options or ({},), ends, slow, limit)
+        full = f"{line}-{name or call.__name__}"
+        assert full not in CASES
+        CASES[full] = Case(full, call, methods, options or ({},), ends, slow, limit)
         return call
 
     return register
@@ -307,11 +313,17 @@ def succeed(deed: Callable[[], object], method: str, *, within: float = 20.0, **
 
 def picture() -> dict[str, object]:
     """What a body can see of its process that the one before it may have changed."""
+    import decimal
+    import gc
+    import locale
+    import logging
     import pickle
     import resource
     import signal
+    import socket
     import sys
     import threading
+    import warnings
 
     mask = os.umask(0o077)
     os.umask(mask)
@@ -331,4 +343,14 @@ def picture() -> dict[str, object]:
         "pickle": pickle.loads(pickle.dumps([1])),
         "nice": os.getpriority(os.PRIO_PROCESS, 0),
         "print": print(end=""),
+        "ids": [os.getresuid(), os.getresgid(), os.getsid(0) == os.getsid(os.getppid()), os.getpgrp() == os.getpid()],
+        "places": [os.stat("/").st_ino, *(os.readlink(f"/proc/self/ns/{kind}") for kind in ("mnt", "net", "user"))],
+        "processors": sorted(os.sched_getaffinity(0)),
+        "precision": decimal.getcontext().prec,
+        "locale": locale.setlocale(locale.LC_ALL),
+        "time-out of sockets": socket.getdefaulttimeout(),
+        "log records": logging.root.manager.disable,
+        "hooks": [sys.gettrace(), sys.getprofile(), sys.excepthook is sys.__excepthook__, None in sys.meta_path],
+        "interpreter": [sys.getrecursionlimit(), sys.getswitchinterval(), gc.isenabled(), threading.stack_size()],
+        "warnings": [rule for rule in warnings.filters if rule[0] == "error"],
     }

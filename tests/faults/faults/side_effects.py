@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import atexit
+import ctypes
 import faulthandler
+import mmap
 import multiprocessing
 import os
 import random
@@ -17,9 +19,9 @@ from collections.abc import Callable
 from multiprocessing import shared_memory
 from typing import Any
 
-from faults.scene import ALL, BOTH, case, mark, marks, nothing_open, play, second_flow, succeed
+from faults.scene import ALL, BOTH, NotHere, case, mark, marks, nothing_open, play, second_flow, succeed
 from mpflow import Flow, task
-from mpflow.engine.state import Crashed, Failed
+from mpflow.engine.state import Crashed, Failed, TimedOut
 from mpflow.executors import ProcessExecutor
 
 
@@ -169,8 +171,88 @@ def _hard_limits() -> None:
 
 
 def _session() -> None:
-    if os.getpid() != os.getpgrp():
+    os.setsid()
+    assert os.getsid(0) == os.getpid()
+
+
+def _group() -> None:
+    # Its supervisor's, which the next body must not kill as its own.
+    os.setpgid(0, os.getpgid(os.getppid()))
+
+
+def _daemonize() -> None:
+    if os.fork() == 0:
         os.setsid()
+        if os.fork():
+            os._exit(0)
+        for fd in range(3):
+            os.close(fd)
+        time.sleep(60)
+        os._exit(0)
+
+
+def _user() -> None:
+    _as_root()
+    os.setgroups([])
+    os.setgid(65534)
+    os.setuid(65534)
+
+
+def _as_root() -> None:
+    if os.getuid():
+        raise NotHere("only root may do this")
+
+
+def _root_directory() -> None:
+    _as_root()
+    os.mkdir("root")
+    os.chroot("root")
+
+
+def _namespace() -> None:
+    if ctypes.CDLL(None).unshare(0x00020000 | 0x40000000):
+        raise NotHere("no namespaces for us")
+
+
+def _processors() -> None:
+    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+
+
+def _libraries() -> None:
+    import decimal
+    import locale
+    import logging
+    import socket
+
+    decimal.getcontext().prec = 3
+    locale.setlocale(locale.LC_ALL, "C")
+    logging.disable(logging.CRITICAL)
+    socket.setdefaulttimeout(0.001)
+
+
+def _more_limits() -> None:
+    for which, most in (("FSIZE", 0), ("CPU", 1), ("DATA", 1 << 30), ("AS", 1 << 32), ("NPROC", 1), ("CORE", 0)):
+        limit = getattr(resource, f"RLIMIT_{which}")
+        resource.setrlimit(limit, (most, resource.getrlimit(limit)[1]))
+
+
+def _large_result_under_limits() -> object:
+    _more_limits()
+    return bytearray(3_000_000)
+
+
+def _shared_memory() -> None:
+    # Anonymous, and shared with nobody.
+    kept = mmap.mmap(-1, 300_000_000)
+    for at in range(0, 300_000_000, mmap.PAGESIZE):
+        kept[at] = 1
+    sys.modules["kept"] = kept  # type: ignore[assignment]
+
+
+def _tracked_shared_memory() -> None:
+    block = shared_memory.SharedMemory(create=True, size=1 << 20)
+    block.close()
+    block.unlink()
 
 
 def _patch() -> None:
@@ -277,6 +359,17 @@ DEEDS: dict[str, Callable[[], object]] = {
     "limits": _limits,
     "hard limits": _hard_limits,
     "session": _session,
+    "process group": _group,
+    "daemon": _daemonize,
+    "user": _user,
+    "root directory": _root_directory,
+    "namespace": _namespace,
+    "processors": _processors,
+    "libraries": _libraries,
+    "more limits": _more_limits,
+    "large result under limits": _large_result_under_limits,
+    "left-over shared memory": _shared_memory,
+    "shared memory that is cleaned up": _tracked_shared_memory,
     "patched modules": _patch,
     "unloaded modules": _unload,
     "blocked imports": _block_import,
@@ -294,7 +387,43 @@ DEEDS: dict[str, Callable[[], object]] = {
 
 @case("D14-15", *({"what": what} for what in DEEDS), methods=BOTH)
 def a_side_effect_stays(method: str, what: str) -> None:
+    if what in ("user", "root directory", "namespace"):
+        _as_root()
     succeed(DEEDS[what], method)
+
+
+@case("D14-15", methods=ALL)
+def what_an_initializer_sets_up_stays(method: str) -> None:
+    def initializer() -> None:
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 200), min(hard, 300)))
+        sys.modules["kept"] = bytearray(b"x") * 400_000_000  # type: ignore[assignment]
+        threading.Thread(target=lambda: time.sleep(1000), daemon=True).start()
+        subprocess.Popen(["sleep", "1000"])
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+        sys.setrecursionlimit(1234)
+        os.nice(1)
+
+    def look(n: int) -> tuple[object, ...]:
+        time.sleep(0.002)
+        return (
+            os.getpid(),
+            len(sys.modules["kept"]),  # type: ignore[arg-type]
+            resource.getrlimit(resource.RLIMIT_NOFILE)[0],
+            signal.getsignal(signal.SIGUSR1) == signal.SIG_IGN,
+            sys.getrecursionlimit(),
+            os.nice(0) - os.getpriority(os.PRIO_PROCESS, os.getppid()),
+        )
+
+    with Flow("initialized") as flow:
+        end = task(look).map(list(range(60)))  # type: ignore[call-overload]
+    with nothing_open():
+        state = flow.run(executor=ProcessExecutor(2, start_method=method, initializer=initializer))
+        assert state.is_successful(), state
+        seen = [each.result for each in state.result[end].map_states]
+        assert {each[1:] for each in seen} == {(400_000_000, 200, True, 1234, 1)}, seen[0]
+        assert len({each[0] for each in seen}) <= 2, "workers were replaced for what their initializer did"
+        second_flow(method)
 
 
 @case(
@@ -357,6 +486,77 @@ def _counted(call: Callable[[], object], name: str) -> Callable[[], object]:
     return body
 
 
+def _scribble_on_marks(worker: Any) -> None:
+    for at in range(16):
+        worker._cell[at] = 0xFFFFFFFFFFFF
+
+
+def _scribble_on_ring(worker: Any) -> None:
+    ring = worker._ring._bytes
+    ring[128:] = os.urandom(len(ring) - 128)
+
+
+def _clear_all(worker: Any) -> None:
+    worker._ring._bytes[:] = bytes(len(worker._ring._bytes))
+
+
+def _scribble_everywhere(worker: Any) -> None:
+    worker._ring._bytes[:] = os.urandom(len(worker._ring._bytes))
+
+
+def _read_all(worker: Any) -> None:
+    # What is meant for the worker, whatever there is.
+    os.set_blocking(worker._down, False)
+    for _ in range(200):
+        time.sleep(0.001)
+        try:
+            os.read(worker._down, 1 << 20)
+        except BlockingIOError:
+            continue
+
+
+INSIDE: dict[str, Callable[[Any], None]] = {
+    "marks": _scribble_on_marks,
+    "ring": _scribble_on_ring,
+    "zeros": _clear_all,
+    "everywhere": _scribble_everywhere,
+    "swallows": _read_all,
+}
+
+
+@case("D14", *({"what": what, "then": then} for what in INSIDE for then in ("returns", "dies")), methods=BOTH)
+def harm_to_the_workers_own_memory_ends_no_run(method: str, what: str, then: str) -> None:
+    harm = INSIDE[what]
+
+    def guilty() -> int:
+        import gc
+
+        mark("guilty")
+        for each in gc.get_objects():
+            if type(each).__name__ == "Worker" and hasattr(each, "_ring"):
+                harm(each)
+        if then == "dies":
+            time.sleep(0.2)
+            os._exit(3)
+        return 7
+
+    with Flow("harm") as flow:
+        call = task(guilty, name="guilty")()  # type: ignore[call-overload]
+        ends = [task(_counted(_nothing, f"n-{n}"), name=f"n-{n}")() for n in range(30)]  # type: ignore[call-overload]
+        many = task(lambda n: n, name="many").map(list(range(300)))  # type: ignore[call-overload]
+    with nothing_open():
+        state = flow.run(executor=ProcessExecutor(2, start_method=method))
+        found = state.result[call]
+        assert found.is_failed() or found.result == 7, found
+        # Reports of neighbours may have been destroyed before anybody read them: then they end Crashed, and run no second time.
+        for n, end in enumerate(ends):
+            assert state.result[end].is_successful() or isinstance(state.result[end], Crashed), state.result[end]
+            assert marks(f"n-{n}") <= 1
+        for n, each in enumerate(state.result[many].map_states):
+            assert isinstance(each, Crashed) or each.result == n, each
+        second_flow(method)
+
+
 @case("D15", methods=ALL)
 def random_generators_differ(method: str) -> None:
     def draw() -> tuple[float, bytes]:
@@ -414,14 +614,22 @@ def held_locks_and_threads_do_no_harm(method: str) -> None:
     assert [state.result[end].result for end in ends] == [1] * 10
 
 
-@case("D17", methods=BOTH)
-def shared_memory_goes_with_its_task(method: str) -> None:
+@case("D17", {"how": "exits"}, {"how": "is killed"}, {"how": "times out"}, methods=BOTH)
+def shared_memory_goes_with_its_task(method: str, how: str) -> None:
     def guilty() -> None:
         block = shared_memory.SharedMemory(create=True, size=1 << 20)
         block.buf[0] = 1
-        os._exit(3)
+        if how == "exits":
+            os._exit(3)
+        if how == "is killed":
+            os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(60)
 
-    play(guilty, method, expect=Crashed, says=("exit code 3",))
+    if how == "times out":
+        play(guilty, method, expect=TimedOut, timeout=2, says=("timed out after 2 s",))
+    else:
+        says = "exit code 3" if how == "exits" else "SIGKILL (signal 9)"
+        play(guilty, method, expect=Crashed, says=(says,))
 
 
 @case("D17", methods=BOTH)
