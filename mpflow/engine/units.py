@@ -11,7 +11,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 
 from mpflow.engine.plan import Plan, Unit
-from mpflow.engine.state import Failed, Looped, Mapped, Paused, Resume, Retrying, Skipped, State, Success
+from mpflow.engine.state import Failed, Looped, Mapped, Paused, Resume, Retrying, Scheduled, Skipped, State, Success
 from mpflow.triggers import Counts
 
 __all__ = [
@@ -61,6 +61,11 @@ def settled_as(state: State) -> int:
     return ENDED if state.is_finished() and not state.is_looped() else 0
 
 
+LOOP_COUNT = "_loop_count"
+LOOP_RESULT = "_loop_result"
+"""Cached inputs of a state that waits between two attempts of one round of a loop, for the run that takes it up."""
+
+
 class Past:
     """What the next attempt of a unit must know of those before it."""
 
@@ -84,6 +89,9 @@ class Past:
             self.loop_result = state.result
         elif isinstance(state, (Resume, Paused)):
             self.resume = True
+        rounds = state.cached_inputs if isinstance(state, Scheduled) else None
+        if rounds and LOOP_COUNT in rounds:
+            self.loop_count, self.loop_result = rounds[LOOP_COUNT], rounds.get(LOOP_RESULT)
 
     def fill_in(self, state: State) -> State:
         """Return the state with the counts that a signal could not know; 1 is what it has where none was given."""

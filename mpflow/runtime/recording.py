@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import pickle
 import platform
 import sys
 import threading
@@ -24,6 +23,7 @@ from mpflow.engine.plan import Plan
 from mpflow.engine.scheduler import Scheduler
 from mpflow.engine.sealed import Sealed
 from mpflow.engine.state import Failed, Looped, Mapped, Paused, Retrying, Scheduled, State, Success
+from mpflow.engine.units import LOOP_COUNT, LOOP_RESULT
 from mpflow.errors import RemoteError
 from mpflow.executors.port import AttemptFacts, Job
 from mpflow.store.port import (
@@ -38,7 +38,7 @@ from mpflow.store.port import (
     SuccessRow,
     UnitRow,
 )
-from mpflow.worker.codec import dump
+from mpflow.worker.codec import dump, encode_result
 from mpflow.worker.failures import tell
 from mpflow.worker.perform import RETURNED
 
@@ -121,7 +121,7 @@ class Recorder:
             elif isinstance(record, State):
                 if isinstance(record, Mapped) and node not in self._widths:
                     self._note_width(node)
-                rows.append(self._row_of_state(number, index, record, facts))
+                rows.append(self._row_of_state(number, index, self._in_its_round(uid, record), facts))
         if successes:
             self._journal.succeeded(successes)
         if rows:
@@ -144,11 +144,21 @@ class Recorder:
                 number, state = self._numbers[node], outcome
                 if waits:
                     assert isinstance(record, State)
-                    self._journal.append([self._row_of_state(number, index, record)])
+                    self._journal.append([self._row_of_state(number, index, self._in_its_round(uid, record))])
                 self._facts(uid)
                 self._journal.ended(
                     [AttemptEnd(number, index, attempt, self._now(), type(state).__name__, state.message)]
                 )
+
+    def _in_its_round(self, uid: int, state: State) -> State:
+        """Let what waits in the middle of a loop carry its round along."""
+        if not isinstance(state, Scheduled) or not self._scheduler.any_past:
+            return state
+        info = self._scheduler.attempt(uid)
+        if info.loop_count is None:
+            return state
+        round_ = {LOOP_COUNT: info.loop_count, LOOP_RESULT: info.loop_result}
+        return state.replace(cached_inputs={**(state.cached_inputs or {}), **round_})
 
     def commit(self) -> None:
         """Make everything noted durable. Raises StoreError."""
@@ -189,29 +199,29 @@ def _whole(record: bytes | Sealed) -> bytes:
 
 def _pickled_result(state: State) -> bytes | None:
     sealed = state.sealed
-    # Pickling runs the user's code.
-    try:
-        return dump(state.result) if sealed is None else _whole(sealed)
-    except Exception:  # noqa: BLE001 - see above
-        return None
+    return _sealed(state.result) if sealed is None else _whole(sealed)
 
 
 def _pickled(state: State) -> bytes | None:
     """Pickle a state without its context, which the next run makes anew; an exception that will not go along becomes words."""
-    bare = state.replace(context=None)
-    for _ in range(2):
-        # Pickling, and the loading on trial, run the user's code.
-        try:
-            data = dump(bare)
-            pickle.loads(data)
-        except Exception:  # noqa: BLE001 - see above
-            result = bare.result
-            if not isinstance(result, BaseException):
-                return None
-            bare = bare.replace(result=RemoteError(*tell(result)))
-        else:
-            return data
-    return None
+    bare, result = state.replace(context=None), state.result
+    # In a state that is pickled, words would stand in for a result that cannot be; whoever reads it later would not notice.
+    if result is not None and _sealed(result) is None:
+        if not isinstance(result, BaseException):
+            return None
+        bare = bare.replace(result=RemoteError(*tell(result)))
+    return _sealed(bare)
+
+
+def _sealed(value: object) -> bytes | None:
+    """Pickle what a task left, if that can be done and undone."""
+    # Both run the user's code, some of which exits.
+    try:
+        return encode_result(value)
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # noqa: BLE001 - see above
+        return None
 
 
 def _trace(state: State) -> str | None:

@@ -245,8 +245,10 @@ class _Rules:
             state = state_of(unit)
         except LookupError:
             return None, RUN, "no stored result"
-        # Unpickling what a task left runs the user's code.
-        except Exception as error:  # noqa: BLE001 - see above
+        except KeyboardInterrupt:
+            raise
+        # Unpickling what a task left runs the user's code, some of which exits.
+        except BaseException as error:  # noqa: BLE001 - see above
             return None, RUN, f"its stored result can no longer be read ({describe(error)})"
         if isinstance(state, Paused):
             return state, WAIT, "paused"
@@ -293,10 +295,19 @@ def _named(unit: KeptUnit) -> State:
 
 def resumed(given: State, kept: State) -> State:
     """Lay the state that somebody gives a task over the one it was kept in: a mapped task is resumed where it is paused."""
-    if not isinstance(given, Resume) or not isinstance(kept, Mapped):
+    if not isinstance(given, Resume):
         return given
-    children = [given.replace() if isinstance(child, Paused) else child for child in kept.map_states]
+    if not isinstance(kept, Mapped):
+        return _lifted(given, kept)
+    children = [_lifted(given.replace(), child) if isinstance(child, Paused) else child for child in kept.map_states]
     return kept.replace(map_states=children, n_map_states=len(children), result=None)
+
+
+def _lifted(given: Resume, kept: State) -> Resume:
+    """Give what is resumed the inputs it was kept with: the round of its loop."""
+    if not isinstance(kept, Paused) or not kept.cached_inputs:
+        return given
+    return given.replace(cached_inputs={**kept.cached_inputs, **(given.cached_inputs or {})})
 
 
 def count(decisions: Iterable[Decision]) -> dict[str, int]:
