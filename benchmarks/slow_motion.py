@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from typing import Final
 
-from mpflow.pool import pool
+from mpflow.pool import backlog
 from mpflow.worker import main
 
 FACTOR: Final = 50
 """How many times slower a program is under valgrind."""
 
-_TIMES = ((main, ("FLUSH_NS", "SPIN_NS", "BRISK_NS", "SCRUB_NS")), (pool, ("BUDGET_NS", "OVERHEAD_NS")))
+_TIMES = ((main, ("FLUSH_NS", "SPIN_NS", "BRISK_NS", "SCRUB_NS")), (backlog, ("BUDGET_NS", "OVERHEAD_NS")))
 
 
 def stretch() -> None:

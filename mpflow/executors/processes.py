@@ -299,9 +299,13 @@ class ProcessExecutor:
             sent: int | tuple[object, ...] = spec
             if constants is None:
                 # A key of body ids that do not last is never met again.
-                sent = pool.teach_lasting(spec, lambda: spec) if known in self._lasting else pool.teach(spec)
+                sent = (
+                    pool.lessons.teach_lasting(spec, lambda: spec)
+                    if known in self._lasting
+                    else pool.lessons.teach(spec)
+                )
             elif body.mapped:
-                sent = pool.teach(spec)
+                sent = pool.lessons.teach(spec)
                 ready.size = 0
             # Other constants belong to one node, which as a rule is one job.
             ready.work = Work(body=known, spec=sent, limit_ns=limit, note=body)
@@ -324,9 +328,9 @@ class ProcessExecutor:
                 run, pool = body.run, self._at_work()
                 key = codec.lasting_key(run) if self._encode is codec.encode else None
                 if key is None:
-                    known = pool.teach(self._encode(run, f"task {body.name!r}: its body"))
+                    known = pool.lessons.teach(self._encode(run, f"task {body.name!r}: its body"))
                 else:
-                    known = pool.teach_lasting(key, lambda: self._encode(run, f"task {body.name!r}: its body"))
+                    known = pool.lessons.teach_lasting(key, lambda: self._encode(run, f"task {body.name!r}: its body"))
                     self._lasting.add(known)
             except PayloadError as error:
                 known = error

@@ -6,37 +6,26 @@ import contextlib
 import os
 import select
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, cast
 
 from mpflow.errors import WorkersUnavailable
 from mpflow.pool import launch
 from mpflow.pool import supervisor as far
+from mpflow.pool.backlog import Backlog
 from mpflow.pool.births import Births
 from mpflow.pool.control import Control
 from mpflow.pool.depot import Depot, notes_for
+from mpflow.pool.lessons import Lessons
 from mpflow.pool.link import Link, Order
 from mpflow.worker import protocol
 from mpflow.worker.protocol import BEGUN, OPENING_NS, REPORTED, START
 
-BUDGET_NS: Final = 1_000_000
-"""Measured work to keep queued at one worker; a job nobody has measured counts as all of it."""
-DEEPEST: Final = 256
-"""Most jobs queued at one worker."""
-OVERHEAD_NS: Final = 5_000
-"""What a worker spends on a job besides the body."""
-LARGE: Final = 256 * 1024
-"""A job with more bytes than this goes only to a worker that is waiting to read."""
 _PEEK_S: Final = 0.001
 _PEEK_AT_MOST_S: Final = 0.05
 _NEVER_S: Final = float("inf")
 _RECALL_NS: Final = 1_000_000
 """How long a body must have run before the jobs behind it are fetched back for an idle worker."""
-_LASTING: Final = 256
-"""Most things that workers keep from one run to the next."""
-_BLIND: Final = 16
-"""Most jobs queued where nobody knows yet how long they take, each of them waiting for the one before."""
 _GRACE_S: Final = 0.1
 _STALLED_S: Final = 5.0
 """After so long a worker that has been sent work, and is not seen to begin any, is replaced."""
@@ -79,13 +68,6 @@ class Statistics(NamedTuple):
     """Jobs that no worker holds."""
     sent: int
     """Jobs that workers hold."""
-
-
-def _weight(taught: object) -> int:
-    """Bytes of something taught, near enough; what is no pickle may hold constants of any size."""
-    if isinstance(taught, bytes):
-        return len(taught)
-    return 0 if isinstance(taught, tuple) and taught[1] is None else LARGE
 
 
 class Pool:
@@ -137,17 +119,13 @@ class Pool:
         self._environ = environ
         self._preload = preload
         self._memory_limit = memory_limit
-        self._max_tasks = max_tasks
         self._on_log = on_log
         self._links: dict[int, Link] = {}
         self._by_fd: dict[int, Link] = {}
-        self._backlog: deque[Order] = deque()
+        self._backlog = Backlog(size, max_tasks)
+        self.lessons = Lessons()
+        """What workers are taught."""
         self._ready: list[Report] = []
-        self._costs: dict[int, int] = {}
-        self._taught: dict[int, object] = {}
-        self._lasting: dict[object, int] = {}
-        """What of it stays when a run is over, by key."""
-        self._next_id = 1
         self._next_number = 1
         self._run = 0
         self._run_message: tuple[object, ...] | None = None
@@ -157,7 +135,6 @@ class Pool:
         self._peek_s = _PEEK_S
         self._look_at = _NEVER_S
         self._closed = False
-        self._mean_ns = BUDGET_NS
         self._control: Control | None = None
         self.depot = Depot()
         """Large values pass through here."""
@@ -237,7 +214,7 @@ class Pool:
                 link.close()
             self._links.clear()
             self._by_fd.clear()
-            self._backlog.clear()
+            self._backlog.orders.clear()
             self._epoll.close()
             os.close(self._heard)
             os.close(self.bell)
@@ -301,20 +278,14 @@ class Pool:
 
     def end_run(self) -> None:
         """Forget the run's jobs; a worker that still performs one is killed."""
-        self._backlog.clear()
         for link in self._links.values():
             if link.queue:
                 link.retiring = True
                 link.queue.clear()
                 self._tell((far.KILL, link.number, 0, far.BY_REQUEST))
         self._ready.clear()
-        heavy = sum(map(_weight, self._taught.values())) >= LARGE
-        lasting = self._lasting
-        if len(lasting) > _LASTING:
-            lasting.clear()
-        kept = set(lasting.values())
-        self._taught = {known: self._taught[known] for known in kept}
-        self._costs = {known: cost for known, cost in self._costs.items() if known in kept}
+        kept, heavy = self.lessons.end_run()
+        self._backlog.forget(kept)
         for link in self._links.values():
             link.forgotten.extend(link.taught - kept)
             link.taught &= kept
@@ -337,20 +308,6 @@ class Pool:
         """The number of the run, as workers echo it."""
         return self._run
 
-    def teach(self, value: object) -> int:
-        """Keep something that many jobs need, to be sent to each worker once; return what to call it."""
-        known = self._next_id
-        self._next_id += 1
-        self._taught[known] = value
-        return known
-
-    def teach_lasting(self, key: object, value: Callable[[], object]) -> int:
-        """Keep something under a key from one run to the next; `value` makes it where it is not known. Return what to call it."""
-        known = self._lasting.get(key)
-        if known is None:
-            known = self._lasting[key] = self.teach(value())
-        return known
-
     # -- jobs ----------------------------------------------------------------------------------------------------------------
 
     def submit(self, orders: Iterable[Order], followers: Iterable[Order] = ()) -> None:
@@ -358,20 +315,19 @@ class Pool:
 
         Followers go to the worker that has what they follow, if that is one and has room; else they are reported with None.
         """
-        self._backlog.extend(orders)
+        self._backlog.orders.extend(orders)
         self._dispatch(followers)
 
     @property
     def capacity(self) -> int:
         """How many jobs the pool wants to have, so that no worker runs dry."""
-        depth = max(2, min(DEEPEST, BUDGET_NS // (self._mean_ns + OVERHEAD_NS)))
-        return self.size * depth * 2
+        return self._backlog.capacity
 
     def kill(self, job: int, why: str) -> None:
         """Stop a job wherever it is; it is reported as a Death."""
-        for order in self._backlog:
+        for order in self._backlog.orders:
             if order.job == job:
-                self._backlog.remove(order)
+                self._backlog.orders.remove(order)
                 self._ready.append((order, Death(far.BY_REQUEST, None, None)))
                 return
         for link in self._links.values():
@@ -386,10 +342,10 @@ class Pool:
 
     def halt(self, why: str) -> None:
         """Let nothing begin that has not begun; it is reported as a Death, and what runs goes on."""
-        for order in self._backlog:
+        for order in self._backlog.orders:
             order.why = why
             self._ready.append((order, Death(far.BY_REQUEST, None, None)))
-        self._backlog.clear()
+        self._backlog.orders.clear()
         for link in self._links.values():
             if len(link.queue) > 1 or (link.queue and link.cell[BEGUN] < link.queue[0].seq):
                 running = link.cell[BEGUN]
@@ -403,111 +359,25 @@ class Pool:
         if self.depot.stirred:
             self._note_freed()
         if followers:
-            batches = self._share_out()
+            batches = self._backlog.share_out(self._links.values())
             for order in followers:
-                if not self._place_behind(order, batches):
+                if not self._backlog.place_behind(order, self._links, batches):
                     self._ready.append((order, None))
             if batches:
                 self._send_batches(list(batches.values()))
             return
-        backlog = self._backlog
+        backlog = self._backlog.orders
         if not backlog:
             return
         if len(backlog) == 1:
             # The usual case of a chain: whoever has nothing to do.
             for link in self._links.values():
-                if not link.queue and self._open_to_work(link):
-                    self._send_batches([(link, self._take_from_backlog(link, 1))])
+                if not link.queue and self._backlog.open_to_work(link):
+                    self._send_batches([(link, self._backlog.take(link, 1))])
                     return
-        batches = self._share_out()
+        batches = self._backlog.share_out(self._links.values())
         if batches:
             self._send_batches(list(batches.values()))
-
-    def _share_out(self) -> dict[int, tuple[Link, list[Order]]]:
-        """Move orders from the backlog to the queues of links, by number of which they are returned to be sent."""
-        backlog = self._backlog
-        batches: dict[int, tuple[Link, list[Order]]] = {}
-        links = [link for link in self._links.values() if self._open_to_work(link)]
-        while backlog and links:
-            link = links[0]
-            for other in links:
-                if other.load < link.load:
-                    link = other
-            # Several at a time, but not so many that the others would go without.
-            most = -(-len(backlog) // len(links))
-            taken = self._take_from_backlog(link, most)
-            if not taken:
-                links.remove(link)
-                continue
-            batch = batches.setdefault(link.number, (link, []))[1]
-            batch += taken
-            if taken[-1].size > LARGE or (self._max_tasks and link.taken >= self._max_tasks):
-                links.remove(link)
-        return batches
-
-    def _place_behind(self, order: Order, batches: dict[int, tuple[Link, list[Order]]]) -> bool:
-        """Queue an order where what it follows is, if that is one worker and it has room."""
-        number = order.after[0][1].link
-        link = self._links.get(number)
-        for _, before in order.after:
-            if before.link != number:
-                link = None
-        if link is None or order.size > LARGE or not self._open_to_work(link):
-            return False
-        queue = link.queue
-        cost = self._costs.get(order.work.body, 0)
-        if cost:
-            if len(queue) > 1 and link.load + cost > BUDGET_NS:
-                return False
-        else:
-            # Nobody knows how long it takes, so it may wait only behind what it would wait for anywhere.
-            if len(queue) >= _BLIND or (queue and queue[-1] is not order.after[-1][1]):
-                return False
-            cost = OVERHEAD_NS
-        order.cost = cost
-        order.link = link.number
-        queue.append(order)
-        link.load += cost
-        link.taken += 1
-        batches.setdefault(link.number, (link, []))[1].append(order)
-        return True
-
-    def _take_from_backlog(self, link: Link, most: int) -> list[Order]:
-        """Move up to `most` orders of one body from the backlog to a link, as far as it has room."""
-        backlog, queue = self._backlog, link.queue
-        body = backlog[0].work.body
-        cost = self._costs.get(body, 0)
-        count = len(queue)
-        if not cost:
-            # Nobody knows how long it takes, so nothing may have to wait behind it.
-            cost, room = BUDGET_NS, 1 - count
-        else:
-            room = min(DEEPEST - count, max(2 - count, (BUDGET_NS - link.load) // cost))
-        if self._max_tasks:
-            room = min(room, self._max_tasks - link.taken)
-        taken: list[Order] = []
-        for _ in range(min(room, most)):
-            order = backlog[0] if backlog else None
-            if order is None or order.work.body != body or (order.size > LARGE and (queue or taken)):
-                break
-            backlog.popleft()
-            order.cost = cost
-            order.link = link.number
-            taken.append(order)
-        queue.extend(taken)
-        link.load += cost * len(taken)
-        link.taken += len(taken)
-        return taken
-
-    def _open_to_work(self, link: Link) -> bool:
-        return not (
-            link.barred
-            or link.retiring
-            or link.condemned
-            or link.clogged
-            or (self._max_tasks and link.taken >= self._max_tasks)
-            or len(link.queue) >= DEEPEST
-        )
 
     def _send_batches(self, batches: list[tuple[Link, list[Order]]]) -> None:
         watches: list[tuple[int, int, int]] = []
@@ -526,10 +396,10 @@ class Pool:
                 body, spec = work.body, work.spec
                 if body not in taught:
                     taught.add(body)
-                    operations.append((protocol.TEACH, body, self._taught[body]))
+                    operations.append((protocol.TEACH, body, self.lessons[body]))
                 if type(spec) is int and spec not in taught:
                     taught.add(spec)
-                    operations.append((protocol.TEACH, spec, self.depot.wire(link, self._taught[spec])))
+                    operations.append((protocol.TEACH, spec, self.depot.wire(link, self.lessons[spec])))
                 seq += 1
                 order.seq = seq
                 if work.limit_ns:
@@ -559,7 +429,7 @@ class Pool:
     def _note_freed(self) -> None:
         self.depot.note(self._links)
         for link in self._links.values():
-            if any(link.notes) and not link.queue and not link.retiring and not self._backlog:
+            if any(link.notes) and not link.queue and not link.retiring and not self._backlog.orders:
                 self._send(link, notes_for(link))
 
     def _send(self, link: Link, operations: list[tuple[object, ...]]) -> None:
@@ -604,7 +474,7 @@ class Pool:
                 self._look_around(now)
             if self._fill_at and now >= self._fill_at:
                 self._fill_up()
-            if self._backlog:
+            if self._backlog.orders:
                 self._dispatch()
             if ready or woken or (deadline is not None and time.monotonic() >= deadline):
                 break
@@ -672,7 +542,7 @@ class Pool:
                 self._tell((far.KILL, link.number, 0, far.FOR_RUBBISH))
         self._peek_s = _PEEK_S if found else min(self._peek_s * 1.5, _PEEK_AT_MOST_S)
         self._look_at = now + self._peek_s
-        if not self._backlog:
+        if not self._backlog.orders:
             self._rebalance()
 
     def _dismiss(self, link: Link) -> None:
@@ -685,7 +555,7 @@ class Pool:
             self._tell((far.KILL, link.number, 0, far.FOR_RUBBISH))
 
     def _rebalance(self) -> None:
-        idle = [link for link in self._links.values() if not link.queue and self._open_to_work(link)]
+        idle = [link for link in self._links.values() if not link.queue and self._backlog.open_to_work(link)]
         if not idle:
             return
         now = time.monotonic_ns()
@@ -718,7 +588,7 @@ class Pool:
             elif order.after:
                 self._ready.append((order, None))
             else:
-                self._backlog.appendleft(order)
+                self._backlog.orders.appendleft(order)
 
     def _take(self, link: Link, records: list[tuple[Any, ...]]) -> None:
         ready = self._ready
@@ -739,14 +609,14 @@ class Pool:
                 record = self.depot.unwire(link, record)  # noqa: PLW2901 - its parcel in place of the wire
             if order.work.body != body:
                 if number:
-                    self._measured(body, spent, number)
+                    self._learn(body, spent, number)
                     spent = number = 0
                 body = order.work.body
             spent += record[7]
             number += 1
             ready.append((order, record))
         if number:
-            self._measured(body, spent, number)
+            self._learn(body, spent, number)
 
     def _told(self, link: Link, record: tuple[Any, ...]) -> None:
         """Take note of what a worker says of itself rather than of a job."""
@@ -772,13 +642,9 @@ class Pool:
         elif kind == protocol.BROKEN:
             raise WorkersUnavailable(f"the {record[1]} failed in a worker: {record[2]}\n\n{record[3]}")
 
-    def _measured(self, body: int, spent: int, number: int) -> None:
-        """Learn from so many jobs of one body, which took so many ns together."""
+    def _learn(self, body: int, spent: int, number: int) -> None:
         self._births.succeeded()
-        taken = spent // number + OVERHEAD_NS
-        before = self._costs.get(body, 0)
-        self._costs[body] = (before * 3 + taken * number) // (3 + number) if before else taken
-        self._mean_ns = (self._mean_ns * 7 + taken * number) // (7 + number)
+        self._backlog.measured(body, spent, number)
 
     def _bury(self, link: Link, death: Death) -> None:
         """Read a dead worker's last reports, charge what it ran, and give the rest to others."""
@@ -819,7 +685,7 @@ class Pool:
             died=self._died,
             supervisors=self._supervisors,
             recalls=self._recalls,
-            queued=len(self._backlog),
+            queued=len(self._backlog.orders),
             sent=sum(len(link.queue) for link in self._links.values()),
         )
 
