@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import pickle
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from mpflow.engine.messages import Restored
@@ -20,11 +20,10 @@ from mpflow.worker.perform import describe
 
 if TYPE_CHECKING:
     from mpflow.authoring.compile import Compiled
-    from mpflow.authoring.graph import Graph
     from mpflow.engine.scheduler import Scheduler
     from mpflow.executors.port import AttemptFacts
     from mpflow.runtime.recording import Recorder
-    from mpflow.runtime.restoring import Decision, Print
+    from mpflow.runtime.restoring import Print
     from mpflow.runtime.shelving import CacheShelf
 
 ResumeMode = Literal[False, True, "unfinished"]
@@ -123,30 +122,6 @@ def open_run(
         facts=surroundings(),
     )
     return Keeping(store.open(facts, resume=bool(resume)))
-
-
-def plan_resume(
-    graph: Graph,
-    store: Store,
-    run_id: str,
-    *,
-    parameters: Mapping[str, object] | None = None,
-    unfinished: bool = False,
-    rerun: Iterable[str] = (),
-) -> list[Decision]:
-    """Say what resuming a run would do with each task, and why, without running or writing anything.
-
-    `parameters` are those that would be given anew. Raises what `flow.run` with the same arguments raises before it begins.
-    """
-    from mpflow.authoring.compile import compile_flow
-    from mpflow.runtime.options import check_parameters, check_rerun
-    from mpflow.runtime.restoring import prints_of, restore
-
-    merged = check_parameters(graph, parameters or {}, kept_parameters(store, run_id))
-    compiled = compile_flow(graph, merged)
-    again = {compiled.tasks.index(task) for task in check_rerun(graph, rerun)}
-    prints = prints_of(compiled, merged)
-    return restore(compiled, prints, store.kept(run_id), unfinished=unfinished, rerun=again).decisions
 
 
 def _pickled(parameters: Mapping[str, object]) -> bytes:
