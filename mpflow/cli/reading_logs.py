@@ -16,16 +16,18 @@ from mpflow.cli.complaint import Complaint
 from mpflow.cli.stores import reading, the_run
 from mpflow.cli.summary import console
 from mpflow.errors import FlowError
+from mpflow.store.port import STDERR, STDOUT
 from mpflow.store.reading import RUNNING, LogLine, Reader, Run
 
 _BATCH = 10_000
 _PAUSE = 0.3
 """Seconds between two looks at a run that goes on."""
 
+_PRINTED = {STDOUT: "stdout", STDERR: "stderr"}
 _STYLES = {logging.WARNING: "yellow", logging.ERROR: "red", logging.CRITICAL: "bold red"}
 
 
-def show_logs_of(run: str, task: str | None, *, store: str | None, follow: bool, as_json: bool) -> int:
+def show_logs_of(run: str, task: str | None, *, store: str | None, follow: bool, stderr: bool, as_json: bool) -> int:
     """Print the log of a run or of one task; with `follow` until the run ends. Returns the exit code."""
     with reading(store) as reader:
         found = the_run(reader, run)
@@ -36,7 +38,7 @@ def show_logs_of(run: str, task: str | None, *, store: str | None, follow: bool,
             # In this order, so that nothing is missed between the two looks.
             over = reader.run(found.number).standing != RUNNING
             lines = list(reader.logs(found, after=seen, sources=sources, limit=_BATCH))
-            _print(out, lines, as_json=as_json)
+            _print(out, [line for line in lines if not stderr or line.level == STDERR], as_json=as_json)
             seen = lines[-1].line if lines else seen
             if len(lines) < _BATCH:
                 if over or not follow:
@@ -54,7 +56,7 @@ def _sources(reader: Reader, run: Run, text: str) -> list[str]:
 
 def _print(out: Console, lines: Iterable[LogLine], *, as_json: bool) -> None:
     for line in lines:
-        level = logging.getLevelName(line.level).lower()
+        level = _PRINTED.get(line.level) or logging.getLevelName(line.level).lower()
         if as_json:
             record = {"at": words.iso(line.at), "level": level, "source": line.source, "text": line.text}
             print(json.dumps(record))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,21 +15,25 @@ from mpflow.authoring.literals import Constant
 from mpflow.authoring.parameter import Parameter
 from mpflow.cli import events, interrupting, words
 from mpflow.cli.complaint import Complaint
+from mpflow.cli.deciding import advice
+from mpflow.cli.keeping import Kept, keep, show_header
 from mpflow.cli.log_lines import show_logs
 from mpflow.cli.parameters import check_names, read_file, read_limits, read_pairs
+from mpflow.cli.showing import outcome
 from mpflow.cli.starting import begin_at, reached
 from mpflow.cli.stores import store_path
 from mpflow.cli.summary import console, show, units
 from mpflow.cli.targets import Target, directory_of, load
 from mpflow.engine.state import State
-from mpflow.errors import EngineBug, MpflowError, WorkersUnavailable
+from mpflow.errors import EngineBug, MpflowError, RunInUse, StoreError, WorkersUnavailable
 from mpflow.executors.surroundings import usable_cpus
 from mpflow.pictures.drawing import drawing_of
 from mpflow.pictures.text import as_text
 from mpflow.runtime.interrupts import patiently
 from mpflow.runtime.settings import looking_from, setting
+from mpflow.store import SQLiteStore
 
-OK, FAILED, PAUSED, INTERRUPTED = 0, 1, 3, 130
+OK, FAILED, USAGE, PAUSED, INTERRUPTED = 0, 1, 2, 3, 130
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +51,9 @@ class Asked:
     memory_limit: str | None = None
     name: str | None = None
     store: str | None = None
+    no_store: bool = False
+    run_id: str | None = None
+    resume: bool = False
     as_json: bool = False
     verbosity: int = 0
     """Below 0 only failures are told, above 0 every task."""
@@ -56,23 +64,28 @@ def run_target(target: str, asked: Asked) -> int:
     given = {**(read_file(asked.param_file) if asked.param_file else {}), **read_pairs(asked.params)}
     limits = read_limits(asked.limits)
     found = load(target)
+    in_file = found.arguments.get("parameters") or {}
+    assert isinstance(in_file, Mapping)
+    known = {parameter.name: parameter.required and not asked.resume for parameter in found.flow.parameters()}
+    check_names({**in_file, **given}, known, found.flow.name)
     with looking_from(directory_of(target)):
         arguments = overlaid(found, asked, given, limits, store_path(asked.store, directory_of(target)))
         if asked.dry_run:
             return _tell_plan(found.flow, arguments, target, as_json=asked.as_json)
-        return play(found.flow, arguments, asked)
+        kept = keep(
+            arguments, target, store=asked.store, no_store=asked.no_store, run_id=asked.run_id, resume=asked.resume
+        )
+        return play(found.flow, arguments, asked, kept)
 
 
 def overlaid(
     found: Target, asked: Asked, parameters: Mapping[str, object], limits: Mapping[str, float], store: str
 ) -> dict[str, object]:
-    """Lay what was typed over the arguments that stood in the flow's file. Raises Complaint."""
+    """Lay what was typed over the arguments that stood in the flow's file; `store` is where earlier runs are. Raises Complaint."""
     arguments = dict(found.arguments)
     before = arguments.get("parameters") or {}
     assert isinstance(before, Mapping)
     parameters = {**before, **parameters}
-    known = {parameter.name: parameter.required for parameter in found.flow.parameters()}
-    check_names(parameters, known, found.flow.name)
     arguments["parameters"] = parameters
     if asked.executor is not None:
         arguments["executor"] = asked.executor
@@ -138,24 +151,31 @@ def _tell_plan(flow: Flow, arguments: Mapping[str, object], target: str, *, as_j
     return OK
 
 
-def play(flow: Flow, arguments: dict[str, object], asked: Asked) -> int:
-    """Run a flow with these arguments of `flow.run`, tell what happens, and return the exit code."""
+def play(flow: Flow, arguments: dict[str, object], asked: Asked, kept: Kept | None, *, begin: str = "") -> int:
+    """Run a flow with these arguments of `flow.run`, tell what happens, and return the exit code.
+
+    `begin` is said of the run where it is named.
+    """
     show_logs({-1: "CRITICAL", 0: None}.get(asked.verbosity, "DEBUG"))
     with contextlib.ExitStack() as stack:
         lines = None
         if asked.as_json:
             lines = events.JsonLines(stack.enter_context(events.apart_from_prints()))
             _also_see(arguments, lines.changed)
-            lines.tell("begin", flow=flow.name, executor=described(flow, arguments))
-        elif asked.verbosity > 0:
-            _also_see(arguments, events.line_for_each(console()))
+            lines.tell("begin", flow=flow.name, executor=described(flow, arguments), **_facts(kept))
+        else:
+            if asked.verbosity >= 0:
+                show_header(console(), flow.name, kept, described(flow, arguments), rest=begin)
+                sys.stdout.flush()
+            if asked.verbosity > 0:
+                _also_see(arguments, events.line_for_each(console()))
         starts = arguments.get("start_tasks")
         only = reached(flow, starts) if isinstance(starts, list) else None
         began = time.monotonic()
         stack.enter_context(patiently(interrupting.tell))
         stopped = False
         try:
-            with _complaints(flow):
+            with _complaints(flow, kept):
                 state = flow.run(**arguments)  # type: ignore[arg-type]  # checked by flow.run, whose words we pass on
         except KeyboardInterrupt as stop:
             so_far = getattr(stop, "state", None)
@@ -174,8 +194,25 @@ def play(flow: Flow, arguments: dict[str, object], asked: Asked) -> int:
                 "end", state=type(state).__name__, message=state.message, seconds=seconds, counts=counts, exit_code=code
             )
         elif asked.verbosity >= 0 or code != OK:
-            show(flow, state, seconds=seconds, word="INTERRUPTED" if stopped else None, only=only)
+            word = "INTERRUPTED" if stopped else None
+            if kept is None or only is not None or not _show_kept(flow, kept, word):
+                show(flow, state, seconds=seconds, word=word, only=only)
     return code
+
+
+def _facts(kept: Kept | None) -> dict[str, object]:
+    return {} if kept is None else {"run": kept.run_id, "name": kept.name, "store": kept.path, "resumed": kept.there}
+
+
+def _show_kept(flow: Flow, kept: Kept, word: str | None) -> bool:
+    """Tell how a run ended as its store has it, and what can be typed next; False where the store cannot say."""
+    opened = kept.read()
+    if opened is None:
+        return False
+    reader, run = opened
+    with reader:
+        outcome(console(), reader, run, word=word, resume=advice(SQLiteStore(kept.path), run.id, flow))
+    return True
 
 
 def _also_see(arguments: dict[str, object], handler: object) -> None:
@@ -185,7 +222,7 @@ def _also_see(arguments: dict[str, object], handler: object) -> None:
 
 
 @contextlib.contextmanager
-def _complaints(flow: Flow) -> Iterator[None]:
+def _complaints(flow: Flow, kept: Kept | None = None) -> Iterator[None]:
     """Pass on in a sentence what is wrong with a flow or the arguments of its run."""
     try:
         yield
@@ -193,5 +230,14 @@ def _complaints(flow: Flow) -> Iterator[None]:
         raise
     except WorkersUnavailable as error:
         raise Complaint(str(error), FAILED) from None
+    except RunInUse as error:
+        raise Complaint(str(error)) from None
+    except StoreError as error:
+        # Once the run is in it, something has happened to the store, and not to what was typed.
+        opened = kept.read() if kept is not None else None
+        if opened is not None:
+            opened[0].close()
+        begun = opened is not None or "while the run was under way" in str(error)
+        raise Complaint(str(error), FAILED if begun else USAGE) from None
     except (MpflowError, ValueError, TypeError) as error:
         raise Complaint(f"flow {flow.name!r} cannot run: {error}") from None

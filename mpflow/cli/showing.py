@@ -69,14 +69,18 @@ def header(out: Console, reader: Reader, run: Run) -> None:
         out.print(f"  resumed     {words.moment(run.started)}{'' if run.sessions == 2 else f', {times} in all'}")
     if run.ended is not None:
         out.print(f"  ended       {words.moment(run.ended)}")
-    versions = " · ".join(f"{name} {value}" for name, value in run.facts.items() if isinstance(value, str))
+    found = run.facts.get("versions")
+    versions = " · ".join(f"{name} {value}" for name, value in found.items()) if isinstance(found, dict) else ""
     if versions:
         out.print(Text(f"  with        {versions}", style="dim"))
     out.print()
 
 
-def outcome(out: Console, reader: Reader, run: Run) -> None:
-    """Print failures, what is paused or cut off, the closing line, and what can be typed next."""
+def outcome(out: Console, reader: Reader, run: Run, *, word: str | None = None, resume: str | None = None) -> None:
+    """Print failures, what is paused or cut off, the closing line, and what can be typed next.
+
+    `word` says how the run ended where that is known better, `resume` what a resume would do.
+    """
     short, where = reader.short(run.id), flags(reader.path)
     units = reader.units(run, failed=True)
     # A trigger that said no to a run that went well is a branch not taken.
@@ -85,21 +89,21 @@ def outcome(out: Console, reader: Reader, run: Run) -> None:
     paused = [unit.full_name for unit in reader.units(run, state="Paused")] if run.counts.get("Paused") else []
     show_paused(out, paused, approve=f"mpflow resume{where} {short} --approve")
     flying = reader.in_flight(run) if run.standing in (RUNNING, DIED, "Interrupted") else []
-    word = "running" if run.standing == RUNNING else "cut off"
+    stopped = "running" if run.standing == RUNNING else "cut off"
     for attempt in flying[:10]:
         name = attempt.name if attempt.index < 0 else f"{attempt.name}[{attempt.index}]"
-        out.print(
-            Text(
-                f"▶ {name} {word}, began {words.moment(attempt.started)}",
-                style="cyan" if word == "running" else "yellow",
-            )
-        )
+        told = Text("▶ ", style="cyan" if run.standing == RUNNING else "yellow")
+        told.append(name, style="bold")
+        told.append(f" {stopped}, began {words.moment(attempt.started)}", style="not bold default")
+        out.print(told)
     if len(flying) > 10:
         out.print(f"… and {len(flying) - 10} more")
     out.print(
-        closing_line(run.standing.upper(), run.name, run.counts, seconds=reader.wall(run), rest=work(reader, run))
+        closing_line(
+            word or run.standing.upper(), run.name, run.counts, seconds=reader.wall(run), rest=work(reader, run)
+        )
     )
-    out.print(_next(run, short, where))
+    out.print(_next(run, short, where, resume))
 
 
 def work(reader: Reader, run: Run) -> str:
@@ -110,7 +114,9 @@ def work(reader: Reader, run: Run) -> str:
     return "   ".join(part for part in parts if part)
 
 
-def _next(run: Run, short: str, where: str) -> Text:
+def _next(run: Run, short: str, where: str, resume: str | None) -> Text:
+    if resume is not None and run.resumable and run.standing != PAUSED:
+        return Text(f"resume ({resume}):  mpflow resume{where} {short}")
     if run.standing == RUNNING:
         by = f"process {run.pid}" if run.pid else "another process"
         return Text(f"{by} works on it:  mpflow logs{where} {short} -f")

@@ -18,6 +18,9 @@ from mpflow.engine.state import State
 
 AnyTask = Task[Any, Any]
 
+_TRIED = 20
+"""Runs that are looked through, the newest first."""
+
 
 def reached(flow: Flow, starts: Iterable[AnyTask]) -> set[AnyTask]:
     """The tasks that run when a run begins at these: they, and what is downstream of them."""
@@ -52,21 +55,21 @@ def begin_at(
             "that could have them; run the flow whole once"
         )
     with reading(store) as reader:
-        last = reader.runs(flow=flow.name, limit=1)
-        if not last:
+        runs = reader.runs(flow=flow.name, limit=_TRIED)
+        if not runs:
             raise Complaint(
                 f"to begin at {starts[0].name!r} the results of {named} are needed, and {store} has no run of flow "
                 f"{flow.name!r}; run it whole once"
             )
-        short = reader.short(last[0].id)
-        kept = states_of(reader, last[0], flow)
-    lacking = sorted(task.name for task in wanted if not _usable(kept.get(task)))
-    if lacking:
-        raise Complaint(
-            f"to begin at {starts[0].name!r} the results of {', '.join(lacking)} are needed, and run {short} of {store} "
-            f"does not have them; `mpflow resume {short}` goes on with that run"
-        )
-    return starts, states | {task: kept[task] for task in wanted}, short
+        for earlier in runs:
+            kept = states_of(reader, earlier, flow)
+            if all(_usable(kept.get(task)) for task in wanted):
+                return starts, states | {task: kept[task] for task in wanted}, reader.short(earlier.id)
+        short = reader.short(runs[0].id)
+    raise Complaint(
+        f"to begin at {starts[0].name!r} the results of {named} are needed, and no run of {store} has all of them; "
+        f"`mpflow resume {short}` goes on with the last one"
+    )
 
 
 def _usable(state: State | None) -> bool:

@@ -51,13 +51,14 @@ def show(
 @run_argument
 @task_argument(required=False)
 @click.option("-f", "--follow", is_flag=True, help="Go on printing until the run ends.")
+@click.option("--stderr", is_flag=True, help="Only what tasks wrote to standard error.")
 @json_option
 @store_option
-def logs(*, run: str, task: str | None, follow: bool, as_json: bool, store: str | None) -> int:
-    """Print what RUN logged, or one TASK of it."""
+def logs(*, run: str, task: str | None, follow: bool, stderr: bool, as_json: bool, store: str | None) -> int:
+    """Print what RUN, or one TASK of it, logged and printed."""
     from mpflow.cli.reading_logs import show_logs_of
 
-    return show_logs_of(run, task, store=store, follow=follow, as_json=as_json)
+    return show_logs_of(run, task, store=store, follow=follow, stderr=stderr, as_json=as_json)
 
 
 @click.command()

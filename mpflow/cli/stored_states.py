@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,7 +12,10 @@ from mpflow.authoring.task import Task
 from mpflow.cli.complaint import Complaint
 from mpflow.engine import state as states
 from mpflow.engine.state import Finished, Mapped, Pending, State, Success
+from mpflow.errors import FlowError
+from mpflow.runtime.keeping import kept_parameters
 from mpflow.runtime.restoring import state_of
+from mpflow.store import SQLiteStore
 from mpflow.store.port import UNKEPT, KeptUnit
 from mpflow.store.reading import Reader, Run
 
@@ -76,14 +78,7 @@ def with_values(
 
 def parameters_of(reader: Reader, run: Run) -> dict[str, object]:
     """Return what a run was given as its parameters. Raises Complaint where that cannot be opened any more."""
-    data = reader.parameters(run)
-    if not data:
-        return {}
     try:
-        return dict(pickle.loads(data))
-    # Opening a value of the user's runs the user's code.
-    except Exception as error:  # noqa: BLE001 - see above
-        raise Complaint(
-            f"the parameters of run {reader.short(run.id)} cannot be opened any more ({type(error).__name__}: {error}); "
-            "give them again with -p"
-        ) from None
+        return dict(kept_parameters(SQLiteStore(reader.path), run.id))
+    except FlowError as error:
+        raise Complaint(str(error)) from None

@@ -83,6 +83,8 @@ class AttemptFacts(NamedTuple):
     """Seconds of processor time."""
     rss: int | None = None
     """Peak resident memory of its process in bytes; None for what was too short to be looked at."""
+    printed: tuple[tuple[int, str], ...] = ()
+    """What the body printed, by descriptor (1 or 2), as far as it is kept."""
 
 
 class Executor(Protocol):

@@ -395,7 +395,10 @@ class ProcessExecutor:
         offset = time.time() - time.monotonic()
         began, ended = record[6] / 1e9 + offset, (record[6] + record[7]) / 1e9 + offset
         pid, cpu, peak = order.usage or (None, None, None)
-        self._facts[order.job & _UNIT_MASK] = AttemptFacts(began, ended, pid, None if cpu is None else cpu / 1e9, peak)
+        printed = tuple((fd, data.decode(errors="replace")) for fd, data in order.printed or ())
+        self._facts[order.job & _UNIT_MASK] = AttemptFacts(
+            began, ended, pid, None if cpu is None else cpu / 1e9, peak, printed
+        )
 
     def facts_of(self, unit: int) -> AttemptFacts | None:
         """Hand over what is known of the attempt of a unit that has ended last; None where nothing is."""

@@ -52,6 +52,7 @@ class Order:
         "inputs",
         "job",
         "link",
+        "printed",
         "run_count",
         "seq",
         "size",
@@ -89,6 +90,7 @@ class Order:
         """The number of the link it was last given to."""
         self.seq = 0
         self.cost = 0
+        self.printed: list[tuple[int, bytes]] | None = None
         self.usage: tuple[int, int, int | None] | None = None
         """(process, ns of processor time, bytes at the peak) once it has been measured."""
         self.why: str | None = None
@@ -117,6 +119,7 @@ class Link:
         "number",
         "pid",
         "pidfd",
+        "printed",
         "queue",
         "retiring",
         "ring",
@@ -180,6 +183,8 @@ class Link:
         self.was_up = False
         self.usage: tuple[int, int, int | None] | None = None
         """What the job to be reported next has taken: its number, ns of processor time, bytes at the peak."""
+        self.printed: list[tuple[int, bytes]] = []
+        """What it has printed, by descriptor."""
         self.stalled = 0.0
         """Since when it has been sent work and not been seen to begin any; 0 where it has."""
         self.words: tuple[int, str, str, str] | None = None

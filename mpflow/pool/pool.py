@@ -605,6 +605,10 @@ class Pool:
                 link.usage = None
                 if measured == record[1]:
                     order.usage = (link.pid, cpu, peak)
+                    if link.printed:
+                        order.printed = link.printed
+                if link.printed:
+                    link.printed = []
             if type(record[8]) is tuple:
                 record = self.depot.unwire(link, record)  # noqa: PLW2901 - its parcel in place of the wire
             if order.work.body != body:
@@ -636,6 +640,8 @@ class Pool:
             self.depot.taint(record[1])
         elif kind == protocol.MEASURED:
             link.usage = record[1:]
+        elif kind == protocol.PRINTED:
+            link.printed.append((record[2], record[3]))
         elif kind == protocol.LOG:
             if self._on_log is not None:
                 self._on_log(record[1])

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal
 from mpflow.engine.messages import Restored
 from mpflow.engine.state import State
 from mpflow.errors import FlowError, StoreError
+from mpflow.executors.surroundings import usable_cpus
 from mpflow.store.port import Journal, RunFacts, Store, TaskRow
 from mpflow.worker.codec import dump
 from mpflow.worker.perform import describe
@@ -107,9 +108,11 @@ def open_run(
     flow_name: str,
     parameters: Mapping[str, object],
     executor: object,
+    workers: int | None,
+    options: Mapping[str, object],
     resume: ResumeMode,
 ) -> Keeping:
-    """Begin a run in a store, or go on with it. Raises what `Store.open` raises."""
+    """Begin a run in a store, or go on with it; `options` are what a resume goes by where it is not told. Raises what `Store.open` raises."""
     from mpflow.runtime.recording import shown, surroundings
 
     facts = RunFacts(
@@ -118,10 +121,23 @@ def open_run(
         flow=flow_name,
         parameters=_pickled(parameters),
         shown=shown(parameters),
-        executor=executor if isinstance(executor, str) else type(executor).__name__,
-        facts=surroundings(),
+        executor=_told(executor, workers),
+        facts=surroundings(options),
     )
     return Keeping(store.open(facts, resume=bool(resume)))
+
+
+def _told(executor: object, workers: int | None) -> str:
+    """For people: which executor, and how many tasks it runs at a time."""
+    if executor == "sync":
+        return "sync"
+    if not isinstance(executor, str):
+        workers = getattr(executor, "max_workers", None)
+        executor = {"ProcessExecutor": "processes", "ThreadExecutor": "threads"}.get(
+            type(executor).__name__, type(executor).__name__
+        )
+        return executor if workers is None else f"{executor} ×{workers}"
+    return f"{executor} ×{workers or usable_cpus()}"
 
 
 def _pickled(parameters: Mapping[str, object]) -> bytes:

@@ -112,12 +112,15 @@ class Recorder:
             began = started.pop(uid, None)
             if facts is None:
                 facts = _new(AttemptFacts, (began, None if began is None else now, None, None, None))
-            elif facts.started is None:
-                facts = facts._replace(started=began, ended=now)
+            else:
+                if facts.started is None:
+                    facts = facts._replace(started=began, ended=now)
+                if facts.printed:
+                    self._note_printed(node, index, facts)
             number = numbers[node]
             if isinstance(record, (bytes, Sealed)):
                 data = record if type(record) is bytes else _whole(record)
-                successes.append(_new(SuccessRow, (number, index, data, *facts)))
+                successes.append(_new(SuccessRow, (number, index, data, *facts[:5])))
             elif isinstance(record, State):
                 if isinstance(record, Mapped) and node not in self._widths:
                     self._note_width(node)
@@ -126,6 +129,12 @@ class Recorder:
             self._journal.succeeded(successes)
         if rows:
             self._journal.append(rows)
+
+    def _note_printed(self, node: int, index: int, facts: AttemptFacts) -> None:
+        name = self._plan.specs[node].name
+        source = f"mpflow.{name}" if index < 0 else f"mpflow.{name}[{index}]"
+        at = self._now() if facts.ended is None else facts.ended
+        self._journal.log([LogRow(at, fd, source, text.rstrip("\n")) for fd, text in facts.printed])
 
     def turn(self, events: Iterable[Event]) -> None:
         """Note attempts that others follow; the scheduler has just been told of `events`."""
@@ -145,7 +154,9 @@ class Recorder:
                 if waits:
                     assert isinstance(record, State)
                     self._journal.append([self._row_of_state(number, index, self._in_its_round(uid, record))])
-                self._facts(uid)
+                facts = self._facts(uid)
+                if facts is not None and facts.printed:
+                    self._note_printed(node, index, facts)
                 self._journal.ended(
                     [AttemptEnd(number, index, attempt, self._now(), type(state).__name__, state.message)]
                 )
@@ -169,7 +180,7 @@ class Recorder:
         self._journal.commit()
 
     def _row_of_state(self, number: int, index: int, state: State, facts: AttemptFacts | None = None) -> UnitRow:
-        name, when = type(state).__name__, facts or (None,) * 5
+        name, when = type(state).__name__, facts[:5] if facts is not None else (None,) * 5
         if isinstance(state, Mapped):
             return UnitRow(number, index, name, state.message, NOTHING, None, None, None, *when)
         if type(state) is Success and state.message == RETURNED and not state.__dict__:
@@ -274,8 +285,8 @@ class _Gathering(logging.Handler):
             self.handleError(record)
 
 
-def surroundings() -> str:
-    """Describe this process, for whoever looks at the run later: versions and machine, as JSON."""
+def surroundings(options: Mapping[str, object]) -> str:
+    """Describe this process, for whoever looks at the run later: versions, machine and options of the run, as JSON."""
     versions: dict[str, Any] = {"python": platform.python_version()}
     for name in ("mpflow", "numpy", "cloudpickle"):
         module = sys.modules.get(name)
@@ -291,6 +302,7 @@ def surroundings() -> str:
             "argv": sys.argv[:8],
             "cwd": _cwd(),
             "at": time.time(),
+            "options": dict(options),
         }
     )
 

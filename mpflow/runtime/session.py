@@ -80,6 +80,14 @@ def run_graph(
             flow_name=graph.name,
             parameters=options.kept_parameters,
             executor=options.executor,
+            workers=options.max_workers,
+            options={
+                "executor": options.executor if isinstance(options.executor, str) else None,
+                "workers": options.max_workers,
+                "memory_limit": options.memory_limit,
+                "fail_fast": options.fail_fast,
+                "limits": dict(options.limits),
+            },
             resume=options.resume,
         )
     try:

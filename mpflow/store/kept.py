@@ -30,3 +30,23 @@ def kept_tasks(connection: sqlite3.Connection, files: Files, run: int) -> dict[s
         if task in tasks:
             tasks[task][1].tried = count
     return dict(tasks.values())
+
+
+def unit_counts(connection: sqlite3.Connection, run: int) -> dict[str, int]:
+    """Count the units of a run by state, those that have none as Pending; parameters and constants are no units."""
+    counts: dict[str, int] = dict(
+        connection.execute(
+            "SELECT u.state, count(*) FROM units u JOIN tasks t ON t.run = u.run AND t.task = u.task WHERE u.run = ?"
+            " AND t.inline = 0 AND NOT (t.mapped AND u.idx < 0 AND u.state = 'Mapped') GROUP BY u.state",
+            (run,),
+        ).fetchall()
+    )
+    ((planned,),) = connection.execute(
+        # A map whose width is not known is one unit, which has yet to become many; one that failed or was skipped as a whole is one.
+        "SELECT sum(CASE WHEN mapped THEN coalesce(width, 1) ELSE 1 END) FROM tasks WHERE run = ? AND inline = 0",
+        (run,),
+    ).fetchall()
+    waiting = (planned or 0) - sum(counts.values())
+    if waiting > 0:
+        counts["Pending"] = waiting
+    return counts

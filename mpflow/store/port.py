@@ -122,11 +122,18 @@ class CacheRow(NamedTuple):
     """Pickle of the Cached state."""
 
 
+STDOUT: Final = 1
+"""The level of a log row that holds what a body printed to standard output."""
+STDERR: Final = 2
+"""The same of standard error."""
+
+
 class LogRow(NamedTuple):
-    """One log record."""
+    """One log record, or what one attempt printed."""
 
     at: float
     level: int
+    """As `logging` has it; STDOUT or STDERR for what was printed, below any of these."""
     source: str
     """The name of its logger."""
     text: str

@@ -17,7 +17,7 @@ from mpflow.errors import FlowError
 from mpflow.store import locks
 from mpflow.store.connection import connect_to_read, told
 from mpflow.store.files import Files
-from mpflow.store.kept import kept_tasks
+from mpflow.store.kept import kept_tasks, unit_counts
 from mpflow.store.port import KeptTask
 
 RUNNING: Final = "Running"
@@ -35,10 +35,6 @@ _RUNS: Final = (
     "SELECT r.number, r.id, r.name, r.flow, r.target, r.state, r.message, r.created, r.ended, r.pid, r.shown, r.counts,"
     " s.session, s.started, s.executor, s.facts FROM runs r LEFT JOIN sessions s ON s.run = r.number"
     " AND s.session = (SELECT max(session) FROM sessions WHERE run = r.number)"
-)
-_COUNTS: Final = (
-    "SELECT u.state, count(*) FROM units u JOIN tasks t ON t.run = u.run AND t.task = u.task"
-    " WHERE u.run = ? AND t.inline = 0 AND NOT (t.mapped AND u.idx < 0 AND u.state = 'Mapped') GROUP BY u.state"
 )
 _UNITS: Final = (
     "SELECT t.name, t.slug, u.task, u.idx, u.state, u.message, u.how, u.size, u.trace, u.started, u.ended, u.pid, u.cpu, u.rss,"
@@ -276,15 +272,8 @@ class Reader:
         )
 
     def _counted(self, number: int) -> dict[str, int]:
-        counts = {str(state): int(count) for state, count in self._rows(_COUNTS, number)}
-        ((planned,),) = self._rows(
-            "SELECT sum(CASE WHEN mapped THEN coalesce(width, 1) ELSE 1 END) FROM tasks WHERE run = ? AND inline = 0",
-            number,
-        )
-        waiting = (planned or 0) - sum(counts.values())
-        if waiting > 0:
-            counts["Pending"] = waiting
-        return counts
+        with told(self.path):
+            return unit_counts(self._connection, number)
 
     def find(self, text: str) -> Run:
         """Return the run that is meant by an id, the beginning of one, a name, or `last`.
@@ -310,6 +299,10 @@ class Reader:
             more = f" and {len(numbers) - 5} more" if len(numbers) > 5 else ""
             raise FlowError(f"{text!r} stands for {len(numbers)} runs: {told_}{more}; say more of the id")
         return self.run(numbers[0][0])
+
+    def named(self, run_id: str) -> list[Run]:
+        """Return the run of exactly this id, or nothing."""
+        return [self.run(number) for (number,) in self._rows("SELECT number FROM runs WHERE id = ?", run_id)]
 
     def run(self, number: int) -> Run:
         """Return the run of a number that is there."""
@@ -350,11 +343,6 @@ class Reader:
                 ended = last or started  # noqa: PLW2901 - found out
             total += max(0.0, ended - started)
         return total
-
-    def parameters(self, run: Run) -> bytes:
-        """Return the pickle of what a run was given as its parameters; empty for nothing."""
-        ((data,),) = self._rows("SELECT parameters FROM runs WHERE number = ?", run.number)
-        return data or b""
 
     # Tasks and units of one run
 

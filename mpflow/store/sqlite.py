@@ -20,7 +20,7 @@ from mpflow.errors import FlowError, RunInUse, StoreError
 from mpflow.store import locks
 from mpflow.store.connection import connect, connect_to_read, told
 from mpflow.store.files import LARGE, Files
-from mpflow.store.kept import kept_tasks
+from mpflow.store.kept import kept_tasks, unit_counts
 from mpflow.store.port import (
     AttemptEnd,
     AttemptRow,
@@ -385,13 +385,7 @@ class SQLiteJournal:
                 now = time.time()
                 self._connection.execute("PRAGMA synchronous = FULL")
                 with _transaction(self._connection) as connection:
-                    counts = dict(
-                        connection.execute(
-                            "SELECT state, count(*) FROM units NATURAL JOIN tasks WHERE run = ? AND inline = 0 AND NOT (mapped AND idx < 0"
-                            " AND state = 'Mapped') GROUP BY state",
-                            (self._number,),
-                        )
-                    )
+                    counts = unit_counts(connection, self._number)
                     connection.execute(
                         "UPDATE runs SET state = ?, message = ?, ended = ?, counts = ? WHERE number = ?",
                         (state, message, now, json.dumps(counts), self._number),

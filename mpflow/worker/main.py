@@ -21,7 +21,7 @@ from typing import Any, Final, NoReturn, cast
 
 from mpflow.engine.signals import Signal
 from mpflow.engine.state import State, Success
-from mpflow.worker import protocol
+from mpflow.worker import protocol, streams
 from mpflow.worker.attempt_context import attempt_context
 from mpflow.worker.codec import PROTOCOL, dump, refusal, trial
 from mpflow.worker.failures import failure_of, tell
@@ -265,6 +265,7 @@ class Worker:
         self._shelf.quota = settings["segments"]
         self._hygiene.limit_memory(settings["memory_limit"])
         self._measures = settings["measures"]
+        streams.keep(self._measures)
         if self._remaining < 0 and settings["max_tasks"]:
             self._remaining = settings["max_tasks"]
         threads = settings["threads"]
@@ -294,6 +295,8 @@ class Worker:
             spent = _process_time()
             record = self._attempt(operation, begun)
             self._append((protocol.MEASURED, seq, _process_time() - spent, _peak(record[7])))
+            for fd, data in streams.take():
+                self._append((protocol.PRINTED, seq, fd, data))
         else:
             record = self._attempt(operation, begun)
         if self._shelf.in_use:

@@ -88,9 +88,11 @@ LINGERING: Final = 18
 """(LINGERING, keys): segments of which the job about to be reported has kept something."""
 MEASURED: Final = 19
 """(MEASURED, seq, cpu ns, peak bytes or None): what a job about to be reported has taken, where that was asked for."""
+PRINTED: Final = 20
+"""(PRINTED, seq, descriptor, bytes): what the body of a job about to be reported has printed, where that was asked for."""
 LOG: Final = 16
 """(LOG, pickle): a log record for the main process."""
-WORDS: Final = 20
+WORDS: Final = 21
 """(WORDS, seq, type name, message, traceback): what a job has raised, ahead of the attempt to pickle it."""
 
 _ENDED: Final = (int, int, int, int, int, int, int)
@@ -106,6 +108,7 @@ _SHAPES: Final[dict[object, tuple[Any, ...]]] = {
     LINGERING: (tuple,),
     LOG: (bytes,),
     MEASURED: (int, int, (int, type(None))),
+    PRINTED: (int, int, bytes),
     WORDS: (int, *_TOLD),
 }
 

@@ -7,11 +7,35 @@ import os
 import sys
 from typing import Any, TextIO
 
+KEPT_AT_MOST = 64 * 1024
+"""Bytes of what a body prints to one stream that are kept for whoever asks; all of it goes to the stream itself."""
+
+kept: dict[int, bytearray] | None = None
+"""What has been printed since it was last taken, by descriptor; None where nobody wants it."""
+
+
+def keep(wanted: bool) -> None:
+    """Keep copies of what is printed from now on, or stop doing so."""
+    global kept  # noqa: PLW0603 - a process has one set of standard streams
+    kept = {} if wanted else None
+
+
+def take() -> list[tuple[int, bytes]]:
+    """Take what has been kept, by descriptor."""
+    if not kept:
+        return []
+    taken = [(fd, bytes(data)) for fd, data in sorted(kept.items())]
+    kept.clear()
+    return taken
+
 
 class _Raw(io.FileIO):
     """A descriptor that swallows what nobody is left to read."""
 
     def write(self, data: Any) -> int:
+        if kept is not None:
+            so_far = kept.setdefault(self.fileno(), bytearray())
+            so_far += memoryview(data).cast("B")[: KEPT_AT_MOST - len(so_far)]
         try:
             return super().write(data) or 0
         except BrokenPipeError:

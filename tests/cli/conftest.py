@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from mpflow.runtime import settings
+
 
 @pytest.fixture
 def flow_file(tmp_path: Path) -> Callable[..., str]:
@@ -18,6 +20,15 @@ def flow_file(tmp_path: Path) -> Callable[..., str]:
         return str(path)
 
     return write
+
+
+@pytest.fixture(autouse=True)
+def _at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing of whoever runs the tests counts, and nothing is left with them."""
+    for name in settings.SETTINGS:
+        monkeypatch.delenv(settings.variable(name), raising=False)
+    monkeypatch.setenv("MPFLOW_HOME", str(tmp_path / "home"))
+    settings._tables.cache_clear()
 
 
 @pytest.fixture(autouse=True)

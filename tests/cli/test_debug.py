@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,7 +15,6 @@ import pytest
 from mpflow.cli.commands import call
 from mpflow.cli.targets import load
 from mpflow.engine.state import Mapped, State
-from mpflow.runtime import settings
 from mpflow.store import SQLiteStore
 from mpflow.store.port import NOTHING, RESULT, STATE, UNKEPT, RunFacts, TaskRow, UnitRow
 
@@ -42,12 +42,8 @@ with Flow("sim") as flow:
 
 @pytest.fixture(autouse=True)
 def _apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in settings.SETTINGS:
-        monkeypatch.delenv(settings.variable(name), raising=False)
-    monkeypatch.setenv("MPFLOW_HOME", str(tmp_path / "home"))
     (tmp_path / ".mpflow").mkdir()
     monkeypatch.chdir(tmp_path)
-    settings._tables.cache_clear()
 
 
 def keep(path: str, *, lost: str = "", target: bool = True, **parameters: object) -> None:
@@ -181,7 +177,7 @@ def test_a_run_from_the_middle(flow_file: Callable[..., str], capfd: pytest.Capt
     path = flow_file(SIM.replace("factor * sum", 'print("summing up", factor) or factor * sum'))
     keep(path)
     out = said(capfd, "run", path, "--from", "summarize", code=0)
-    assert "SUCCESS sim  1 task: 1 ok " in out
+    assert re.search("SUCCESS .*  1 task: 1 ok ", out)
     assert "summing up 10" in out
     assert "simulating" not in out
     dry = said(capfd, "run", path, "--from", "simulate", "-n", code=0)
@@ -195,9 +191,7 @@ def test_a_run_from_the_middle_of_nothing(flow_file: Callable[..., str], capfd: 
         capfd, "run", path, "--from", "summarize", code=2
     )
     keep(path, lost="seeds")
-    assert "the results of seeds are needed, and run nightly of" in said(
-        capfd, "run", path, "--from", "simulate", code=2
-    )
+    assert "the results of seeds are needed, and no run of " in said(capfd, "run", path, "--from", "simulate", code=2)
     assert "flow 'sim' has no task 'sum'" in said(capfd, "run", path, "--from", "sum", code=2)
 
 

@@ -34,10 +34,19 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_success(flow_file, capsys):
-    assert call(["run", flow_file(ONE)]) == 0
-    out = capsys.readouterr().out
-    assert out.startswith("SUCCESS one  1 task: 1 ok   wall ")
-    assert "\x1b" not in out
+    assert call(["run", flow_file(ONE), "--name", "calm-yak", "--run-id", "nightly"]) == 0
+    head, end, hint = capsys.readouterr().out.splitlines()
+    assert head == "one · run calm-yak (nightly) · sync"
+    assert end.startswith("SUCCESS calm-yak  1 task: 1 ok   wall ")
+    assert hint == "logs:  mpflow logs nightly"
+
+
+def test_without_a_store(flow_file, capsys, tmp_path):
+    assert call(["run", flow_file(ONE), "--no-store"]) == 0
+    head, end = capsys.readouterr().out.splitlines()
+    assert head == "one · sync"
+    assert end.startswith("SUCCESS one  1 task: 1 ok   wall ")
+    assert not (tmp_path / "home").exists()
 
 
 @pytest.mark.parametrize("executor", ["sync", "threads", "processes"])
@@ -62,11 +71,11 @@ with Flow("bad") as flow:
 """)
     done = run("run", path, "-e", executor)
     assert done.returncode == 1
-    assert "✗ divide  FAILED\n" in done.stdout
+    assert "✗ divide  FAILED · " in done.stdout
     assert "my_flow.py:5  in divide   return 1 / x\n" in done.stdout
     assert "\n  ZeroDivisionError: division by zero\n" in done.stdout
     assert "✗ after  TRIGGER FAILED" in done.stdout
-    assert "FAILED bad  2 tasks: 1 failed · 1 trigger failed" in done.stdout
+    assert "  2 tasks: 1 failed · 1 trigger failed" in done.stdout
     assert "Traceback" not in done.stderr
     assert "error   mpflow.divide: task 'divide' ended Failed: ZeroDivisionError: division by zero" in done.stderr
 
@@ -83,7 +92,7 @@ with Flow("map") as flow:
 """)
     assert call(["run", path]) == 1
     out = capsys.readouterr().out
-    assert "✗ check[1]  FAILED\n" in out
+    assert "✗ check[1]  FAILED" in out
     assert "same error in 4 more: [3, 5, 7, 9]" in out
     assert out.count("ValueError: odd") == 1
 
@@ -102,7 +111,7 @@ with Flow("p") as flow:
     assert call(["run", path]) == 3
     out = capsys.readouterr().out
     assert "wait is paused" in out
-    assert "PAUSED p  1 task: 1 paused" in out
+    assert "  1 task: 1 paused" in out
 
 
 SLEEPS = """
@@ -138,18 +147,23 @@ def test_interrupted(flow_file, tmp_path, executor, twice):
     ) as process:
         assert process.stdout is not None
         assert process.stderr is not None
-        assert process.stdout.readline() == "sleeping\n"
-        os.kill(process.pid, signal.SIGINT)
-        assert "nothing new starts, and running tasks are let finish; once more kills them" in process.stderr.readline()
-        if twice:
+        try:
+            assert process.stdout.readline().startswith("i · run ")
+            assert process.stdout.readline() == "sleeping\n"
             os.kill(process.pid, signal.SIGINT)
-        else:
-            go.touch()
-        out, err = process.stdout.read(), process.stderr.read()
+            assert "running tasks are let finish; once more kills them" in process.stderr.readline()
+            if twice:
+                os.kill(process.pid, signal.SIGINT)
+            else:
+                go.touch()
+            out, err = process.stdout.read(), process.stderr.read()
+        finally:
+            process.kill()
     assert process.returncode == 130, (out, err)
     assert "Traceback" not in err
-    assert f"INTERRUPTED i  2 tasks: {'' if twice else '1 ok · 1 pending'}" in out
-    assert ("1 ok" in out) is not twice
+    assert f"  2 tasks: {'2 pending' if twice else '1 ok · 1 pending'}" in out
+    assert "INTERRUPTED" in out
+    assert f"resume ({'2 tasks to run, 0 reused' if twice else '1 task to run, 1 reused'}):  mpflow resume " in out
 
 
 @pytest.mark.parametrize("executor", ["threads", "processes"])
@@ -179,7 +193,7 @@ with Flow("l") as flow:
 def test_a_guarded_run_stays_quiet(flow_file, capsys):
     path = flow_file(ONE + '\nif __name__ == "__main__":\n    raise SystemExit("ran")\n')
     assert call(["run", path]) == 0
-    assert "SUCCESS one" in capsys.readouterr().out
+    assert " 1 task: 1 ok " in capsys.readouterr().out
 
 
 def test_a_bare_run_happens_once_with_its_arguments(flow_file, capfd):
@@ -219,7 +233,7 @@ def test_several_flows_are_named(flow_file, capsys):
 @pytest.mark.parametrize(("wanted", "name"), [("a", "first name"), ("second", "second"), ("again", "second")])
 def test_a_flow_is_chosen_by_variable_or_name(flow_file, capsys, wanted, name):
     assert call(["run", f"{flow_file(TWO)}:{wanted}"]) == 0
-    assert f"SUCCESS {name}" in capsys.readouterr().out
+    assert f"{name} · run " in capsys.readouterr().out
 
 
 def test_a_module(tmp_path, monkeypatch, capsys):
@@ -232,7 +246,7 @@ def test_a_module(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert call(["run", "jobs_of_mine.nightly:flow"]) == 0
     assert call(["run", "jobs_of_mine.nightly", "-e", "processes", "-w", "1"]) == 0
-    assert capsys.readouterr().out.count("SUCCESS one") == 2
+    assert capsys.readouterr().out.count("SUCCESS ") == 2
 
 
 def test_what_the_file_defines_reaches_the_workers(tmp_path, flow_file):
@@ -333,9 +347,9 @@ def test_quiet_and_verbose(flow_file, capfd):
 def test_fail_fast(flow_file, capsys):
     path = flow_file(MAP.replace("BAD", "0"))
     assert call(["run", path, "--fail-fast"]) == 1
-    assert "FAILED m  4 tasks: 3 pending · 1 failed" in capsys.readouterr().out
+    assert "  4 tasks: 3 pending · 1 failed" in capsys.readouterr().out
     assert call(["run", path, "--keep-going"]) == 1
-    assert "FAILED m  4 tasks: 2 ok · 1 failed · 1 trigger failed" in capsys.readouterr().out
+    assert "  4 tasks: 2 ok · 1 failed · 1 trigger failed" in capsys.readouterr().out
 
 
 def test_limits_and_names(flow_file, capfd):

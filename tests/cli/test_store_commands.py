@@ -20,12 +20,8 @@ A, B = "7f3a" + "0" * 28, "7f3b" + "1" * 28
 
 @pytest.fixture(autouse=True)
 def _apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in settings.SETTINGS:
-        monkeypatch.delenv(settings.variable(name), raising=False)
-    monkeypatch.setenv("MPFLOW_HOME", str(tmp_path / "home"))
     (tmp_path / "work" / ".mpflow").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "work")
-    settings._tables.cache_clear()
 
 
 @pytest.fixture
@@ -51,7 +47,7 @@ def test_runs(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
     head, died, failed = said(capsys, "runs").splitlines()
     assert head.split() == ["RUN", "NAME", "FLOW", "STATE", "BEGAN", "TOOK", "TASKS"]
     assert re.match(r"7f3b  calm-yak     other  Died    \d{4}-\d\d-\d\d \d\d:\d\d:\d\d +2 ok · 2 failed · 1 ", died)
-    assert re.match(r"7f3a  brisk-otter  mc     Failed  .*  2 ok · 2 failed · 1 trigger failed$", failed)
+    assert re.match(r"7f3a  brisk-otter  mc     Failed  .*  2 ok · 2 failed · 1 pending · 1 trigger failed$", failed)
 
 
 @pytest.mark.parametrize(
@@ -95,7 +91,7 @@ def test_a_failed_run(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
         in out
     )
     assert "\n  mpflow debug 7f3a 'simulate[1]' --pdb\n" in out
-    assert "\nFAILED brisk-otter  5 tasks: 2 ok · 2 failed · 1 trigger failed   wall " in out
+    assert "\nFAILED brisk-otter  6 tasks: 2 ok · 2 failed · 1 pending · 1 trigger failed   wall " in out
     assert out.endswith("resume:  mpflow resume 7f3a      what would happen:  mpflow resume 7f3a --dry-run\n")
 
 

@@ -28,7 +28,7 @@ def test_runs_the_newest_first(path: Path) -> None:
         assert [run.resumable for run in found] == [False, True, True, True, False]
         assert found[0].pid == os.getpid()
         assert found[2].pid is None
-        assert found[3].counts == {"Success": 2, "Failed": 2, "TriggerFailed": 1}
+        assert found[3].counts == {"Success": 2, "Failed": 2, "TriggerFailed": 1, "Pending": 1}
         assert found[3].parameters == {"n": "3"}
         # Counted anew for a run that did not say how it ended, with what has yet to run.
         assert found[2].counts == {"Success": 2, "Failed": 2, "TriggerFailed": 1, "Pending": 1}
