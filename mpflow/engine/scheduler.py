@@ -37,6 +37,7 @@ from typing import NoReturn
 from mpflow.engine import gate, policy
 from mpflow.engine.departures import Departures
 from mpflow.engine.finale import final_state
+from mpflow.engine.foresight import Foresight
 from mpflow.engine.limits import Limits
 from mpflow.engine.messages import (
     AttemptsEnded,
@@ -143,12 +144,8 @@ class Scheduler(Records):
         self._straight = start_nodes is None
         """Whether no node has a past or is spared looking upstream, so that counting decides about plain ones."""
 
-        self._ahead = ahead if self._straight and any(plan.fan_in) else 0
-        self._held: set[int] = set()
-        """Units that are out although they still wait."""
+        self._foresight = Foresight(plan, self._units, self._departures, ahead if self._straight else 0)
         self._foreseen: list[Command] = []
-        self._tails: list[int] = []
-        """Running plain nodes whose readers might be foreseen."""
 
         self._fresh_nodes: list[int] = []
         self._fresh_children: dict[int, list[int]] = {}
@@ -299,7 +296,7 @@ class Scheduler(Records):
             if not 0 <= uid < self._units.nodes or not plain[uid] or phases[uid] != RUNNING or uid in self._units.past:
                 self._bug(f"unit {uid} was handed back without having been foreseen")
             phases[uid] = WAITING
-            self._held.discard(uid)
+            self._foresight.held.discard(uid)
             self._departures.plain_back(1)
             if not self._waits[uid]:
                 self._open(uid)
@@ -332,7 +329,8 @@ class Scheduler(Records):
         self._begun = True
         units, upstream, waits = self._units, self._upstream, self._waits
         if self._given:
-            self._straight, self._ahead = False, 0
+            self._straight = False
+            self._foresight.close()
         if self._straight:
             waits = self._waits = array("q", self._plan.fan_in)
             plain = self._plan.plain
@@ -595,7 +593,7 @@ class Scheduler(Records):
         downstream, phases, records = self._plan.downstream, self._units.phases, self._units.records
         spreads, waits, doubts = self._units.spreads, self._waits, self._doubts
         plain, straight, succeeded, waiting = self._plan.plain, self._straight, SUCCEEDED, WAITING
-        held = self._held
+        held = self._foresight.held
         clear: list[int] = []
         for node in nodes:
             readers = downstream[node]
@@ -667,47 +665,12 @@ class Scheduler(Records):
         """Start what there is room for, and go on while that settles anything."""
         self._release()
         if self._halted is None:
-            left = self._departures.leave_plain()
-            if self._ahead:
-                self._tails += left
+            self._foresight.started(self._departures.leave_plain())
         while self._halted is None and (span := self._departures.next()) is not None:
             self._launch(*span)
             if self._fresh_nodes or self._fresh_children:
                 self._release()
-        if self._tails and self._halted is None:
-            self._foresee()
-
-    def _foresee(self) -> None:
-        """Ask beforehand for what waits for nothing but a running plain node, as far as there is room."""
-        room = self._departures.foresight(self._ahead, len(self._held))
-        if room <= 0:
-            return
-        phases, waits, doubts, records = self._units.phases, self._waits, self._doubts, self._units.records
-        plain, downstream, running, waiting = self._plan.plain, self._plan.downstream, RUNNING, WAITING
-        found: list[int] = []
-        tails, self._tails = self._tails, []
-        for node in tails:
-            readers = downstream[node]
-            if not readers or phases[node] != running:
-                continue
-            for reader in readers:
-                if len(found) >= room:
-                    self._tails.append(node)
-                    break
-                if (
-                    waits[reader] == 1
-                    and plain[reader]
-                    and phases[reader] == waiting
-                    and not doubts[reader]
-                    and records[reader] is None
-                ):
-                    phases[reader] = running
-                    found.append(reader)
-                    # Its own readers are next, in this very loop.
-                    tails.append(reader)
-        if found:
-            self._held.update(found)
-            self._departures.leave_ahead(found)
+        if self._halted is None and (found := self._foresight.look(self._waits, self._doubts)):
             self._foreseen.append(Foresee(found))
 
     def _launch(self, node: int, start: int, stop: int) -> None:
