@@ -33,8 +33,8 @@ ResumeMode = Literal[False, True, "unfinished"]
 class Keeping:
     """One run's place in a store, from its opening to its end."""
 
-    def __init__(self, journal: Journal) -> None:
-        self._journal = journal
+    def __init__(self, journal: Journal, run_id: str) -> None:
+        self._journal, self._run_id = journal, run_id
         self._numbers: Sequence[int] = ()
         self._prints: Sequence[Print] = ()
         self.events: Mapping[int, Restored] = {}
@@ -80,7 +80,9 @@ class Keeping:
         """Return what writes the run down while it goes on."""
         from mpflow.runtime.recording import Recorder
 
-        return Recorder(self._journal, self._numbers, compiled.plan, scheduler, now=now, facts=facts)
+        return Recorder(
+            self._journal, self._numbers, compiled.plan, scheduler, run_id=self._run_id, now=now, facts=facts
+        )
 
     def shelf(self, now: Callable[[], float]) -> CacheShelf:
         """Return the cache of the store, for the tasks that were taken over."""
@@ -124,7 +126,7 @@ def open_run(
         executor=_told(executor, workers),
         facts=surroundings(options),
     )
-    return Keeping(store.open(facts, resume=bool(resume)))
+    return Keeping(store.open(facts, resume=bool(resume)), run_id)
 
 
 def _told(executor: object, workers: int | None) -> str:

@@ -55,6 +55,7 @@ class Recorder:
         plan: Plan,
         scheduler: Scheduler,
         *,
+        run_id: str,
         now: Callable[[], float],
         facts: Callable[[int], AttemptFacts | None],
     ) -> None:
@@ -63,7 +64,7 @@ class Recorder:
         self._now, self._facts = now, facts
         self._started: dict[int, float] = {}
         self._widths: set[int] = set()
-        self._log = _Gathering(scheduler_thread=threading.get_ident())
+        self._log = _Gathering(run_id, scheduler_thread=threading.get_ident())
 
     def starting(self, jobs: Iterable[Job]) -> None:
         """Note attempts that are about to be sent; they are after the next commit."""
@@ -256,14 +257,13 @@ _LINES_AT_MOST: Final = 100_000
 class _Gathering(logging.Handler):
     """Gathers what is logged under `mpflow` while a run is under way, by whatever thread works for it."""
 
-    def __init__(self, *, scheduler_thread: int) -> None:
+    def __init__(self, run_id: str, *, scheduler_thread: int) -> None:
         super().__init__()
         self.lines: deque[LogRow] = deque(maxlen=_LINES_AT_MOST)
         self._thread = scheduler_thread
-        self._run: object = None
+        self._run = run_id
 
     def begin(self) -> None:
-        self._run = context.get("flow_run_id")
         logging.getLogger("mpflow").addHandler(self)
 
     def end(self) -> None:
