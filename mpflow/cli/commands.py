@@ -10,7 +10,7 @@ from typing import NoReturn
 
 import click
 
-from mpflow.cli.arguments import json_option
+from mpflow.cli.arguments import json_option, store_option
 from mpflow.cli.complaint import Complaint
 from mpflow.cli.flow_commands import COMMANDS as FLOW_COMMANDS
 from mpflow.cli.store_commands import COMMANDS as STORE_COMMANDS
@@ -40,11 +40,13 @@ def config(*, target: str | None, as_json: bool) -> int:
 
 
 @group.command()
-def doctor() -> int:
-    """Say what this machine offers to mpflow, and try one task on a worker process."""
+@json_option
+@store_option
+def doctor(*, as_json: bool, store: str | None) -> int:
+    """Say what this machine offers to mpflow, look after the run store, and try a task on each kind of worker."""
     from mpflow.cli.doctor import examine
 
-    return examine()
+    return examine(store, as_json=as_json)
 
 
 for _command in (*FLOW_COMMANDS, *STORE_COMMANDS):

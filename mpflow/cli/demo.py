@@ -11,6 +11,7 @@ from rich.text import Text
 from mpflow.cli.summary import console, show, units
 from mpflow.cli.targets import load
 from mpflow.executors.processes import ProcessExecutor
+from mpflow.store import NullStore
 
 PATH = os.path.join(os.path.dirname(os.path.abspath(__file__)), "bundled", "demo.py")
 
@@ -22,7 +23,7 @@ def run_demo(workers: int) -> int:
     out.print(f"Running the flow in {PATH} on {workers} worker process{'es' if workers > 1 else ''}:\n")
     logging.getLogger("mpflow").setLevel(logging.CRITICAL)  # the table below tells it
     began = time.monotonic()
-    state = flow.run(executor=ProcessExecutor(workers))
+    state = flow.run(executor=ProcessExecutor(workers), store=NullStore())
     seconds = time.monotonic() - began
     for task, index, own in units(flow, state):
         name = task.name if index is None else f"{task.name}[{index}]"

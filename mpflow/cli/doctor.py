@@ -3,47 +3,77 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
+import math
 import os
 import platform
 import shutil
+import sqlite3
 import sys
 import tempfile
 import time
+from typing import Final, Literal, NamedTuple
 
-from rich.console import Console
 from rich.text import Text
 
+from mpflow.cli import words
+from mpflow.cli.complaint import Complaint
+from mpflow.cli.stores import store_path
 from mpflow.cli.summary import console
+from mpflow.errors import StoreError
 from mpflow.executors.processes import ProcessExecutor
+from mpflow.executors.surroundings import cpu_quota, usable_cpus
+from mpflow.store.connection import connect, connect_to_read, told
 
-_PACKAGES = ("mpflow", "cloudpickle", "psutil", "rich", "click", "threadpoolctl")
-_PR_GET_CHILD_SUBREAPER = 37
-_PR_GET_PDEATHSIG = 2
+_PACKAGES: Final = ("mpflow", "cloudpickle", "psutil", "rich", "click", "threadpoolctl")
+_METHODS: Final[tuple[Literal["forkserver", "spawn", "fork"], ...]] = ("forkserver", "spawn", "fork")
+_PR_GET_CHILD_SUBREAPER: Final = 37
+_PR_GET_PDEATHSIG: Final = 2
+_TIGHT: Final = 100e6
+"""Bytes of free space below which large results will not find room."""
+_LARGE: Final = 500e6
+"""Bytes of a store from which on the quicker of SQLite's two checks has to do."""
 
 
-def examine() -> int:
-    """Print what there is; return 0 if a task ran on a worker process, else 1."""
+class Finding(NamedTuple):
+    """One line of the report."""
+
+    name: str
+    text: str
+    good: bool = True
+    needed: bool = False
+    """Whether nothing works without it."""
+
+
+def examine(store: str | None, *, as_json: bool) -> int:
+    """Print what there is; return 0 if tasks run on worker processes and the run store is sound, else 1."""
+    findings = [*_machine(), *_memory(), *_kernel(), *_room(), *_store(store), *_workers()]
+    code = 0 if all(finding.good for finding in findings if finding.needed) else 1
+    if as_json:
+        told_ = [{"name": each.name, "text": each.text, "good": each.good} for each in findings]
+        print(json.dumps({"findings": told_, "sound": code == 0}, indent=2))
+        return code
     out = console()
-    _line(out, "python", f"{platform.python_version()} at {sys.executable}")
-    _line(out, "platform", f"{platform.system()} {platform.release()} {platform.machine()}")
-    for package in _PACKAGES:
-        _line(out, package, _version(package))
-    _line(out, "cores", _cores())
-    _line(out, "start methods", "forkserver, spawn, fork")
-    for name, there, without in _features():
-        _line(out, name, "yes" if there else f"no: {without}", good=there)
-    for name, path in (("shared memory", "/dev/shm"), ("temp space", tempfile.gettempdir())):  # noqa: S108 - only measured
-        text, good = _space(path)
-        _line(out, name, text, good=good)
-    text, good = _one_task()
-    _line(out, "one task", text, good=good)
-    return 0 if good else 1
+    for finding in findings:
+        line = Text(f"{finding.name:<22} ", style="bold")
+        line.append("  " if finding.good else "! ", style="not bold yellow")
+        line.append(finding.text, style="not bold" if finding.good else "not bold yellow")
+        out.print(line)
+    return code
 
 
-def _line(out: Console, name: str, text: str, *, good: bool = True) -> None:
-    line = Text(f"{name:<24} ", style="bold")
-    line.append(text, style="not bold" if good else "not bold yellow")
-    out.print(line)
+def _machine() -> list[Finding]:
+    versions = " · ".join(f"{package} {_version(package)}" for package in _PACKAGES)
+    quota = cpu_quota()
+    limit = "no cgroup quota" if math.isinf(quota) else f"cgroup quota {quota:g}"
+    affinity = len(os.sched_getaffinity(0))
+    return [
+        Finding("python", f"{platform.python_version()} at {sys.executable}"),
+        Finding("platform", f"{platform.system()} {platform.release()} {platform.machine()}"),
+        Finding("packages", versions),
+        Finding("sqlite", sqlite3.sqlite_version),
+        Finding("cores", f"{usable_cpus()} usable ({os.cpu_count()} installed, {affinity} by affinity, {limit})"),
+    ]
 
 
 def _version(package: str) -> str:
@@ -53,44 +83,35 @@ def _version(package: str) -> str:
         return "not installed as a package"
 
 
-def _cores() -> str:
-    installed = os.cpu_count() or 1
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else installed
-    quota = cgroup_quota()
-    usable = allowed if quota is None else max(1, min(allowed, int(quota)))
-    limit = "no cgroup quota" if quota is None else f"cgroup quota {quota:g}"
-    return f"{usable} usable ({installed} installed, {allowed} by affinity, {limit})"
+def _memory() -> list[Finding]:
+    import psutil
+
+    memory = psutil.virtual_memory()
+    limit = memory_quota()
+    bound = "" if limit is None or limit >= memory.total else f", cgroup limit {words.size(limit)}"
+    return [Finding("memory", f"{words.size(memory.total)}, {words.size(memory.available)} free{bound}")]
 
 
-def cgroup_quota(root: str = "/sys/fs/cgroup") -> float | None:
-    """Cores that the control group may use, version 2 or 1; None without a limit."""
-    try:
-        with open(os.path.join(root, "cpu.max")) as file:
-            quota, period = file.read().split()
-    except (OSError, ValueError):
+def memory_quota(root: str = "/sys/fs/cgroup") -> int | None:
+    """Bytes that the control group may use, version 2 or 1; None without a limit."""
+    for name in ("memory.max", "memory/memory.limit_in_bytes"):
         try:
-            with (
-                open(os.path.join(root, "cpu/cpu.cfs_quota_us")) as first,
-                open(os.path.join(root, "cpu/cpu.cfs_period_us")) as second,
-            ):
-                quota, period = first.read().strip(), second.read().strip()
+            with open(os.path.join(root, name)) as file:
+                text = file.read().strip()
         except OSError:
-            return None
-    if quota in ("max", "-1"):
-        return None
-    try:
-        return int(quota) / int(period)
-    except (ValueError, ZeroDivisionError):
-        return None
+            continue
+        return int(text) if text.isdigit() else None
+    return None
 
 
-def _features() -> list[tuple[str, bool, str]]:
-    return [
+def _kernel() -> list[Finding]:
+    features = (
         ("child subreaper", _prctl(_PR_GET_CHILD_SUBREAPER), "what a task forks twice can outlive it"),
         ("parent-death signal", _prctl(_PR_GET_PDEATHSIG), "workers notice the end of mpflow by their pipes alone"),
         ("memfd", hasattr(os, "memfd_create"), "shared memory is a file in the temp directory"),
         ("pidfd", hasattr(os, "pidfd_open"), "processes are watched by number"),
-    ]
+    )
+    return [Finding(name, "yes" if there else f"no: {without}", there) for name, there, without in features]
 
 
 def _prctl(option: int) -> bool:
@@ -103,33 +124,84 @@ def _prctl(option: int) -> bool:
         return False
 
 
+def _room() -> list[Finding]:
+    places = (("shared memory", "/dev/shm"), ("temp space", tempfile.gettempdir()))  # noqa: S108 - only measured
+    return [Finding(name, *_space(path)) for name, path in places]
+
+
 def _space(path: str) -> tuple[str, bool]:
     try:
         free = shutil.disk_usage(path).free
     except OSError as error:
         return f"{path}: {error.strerror}", False
     writable = os.access(path, os.W_OK)
-    return f"{path}, {free / 1e9:.1f} GB free{'' if writable else ', not writable'}", writable
+    return f"{path}, {words.size(free) or '0 B'} free{'' if writable else ', not writable'}", writable and free > _TIGHT
 
 
-def _one_task() -> tuple[str, bool]:
+def _store(given: str | None) -> list[Finding]:
+    """The run store: whether it is sound, and whether a run could be written to it."""
+    try:
+        path = store_path(given)
+    except Complaint as complaint:
+        return [Finding("run store", str(complaint), good=False, needed=True)]
+    folder = os.path.dirname(path)
+    if not os.path.lexists(path):
+        while not os.path.isdir(folder):
+            folder = os.path.dirname(folder)
+        writable = os.access(folder, os.W_OK)
+        said = "can be made" if writable else f"cannot be made, as {folder} is not writable"
+        return [Finding("run store", f"{path}: not there yet, {said}", writable, needed=True)]
+    try:
+        connection = connect_to_read(path)
+        try:
+            with told(path):
+                ((count, size),) = connection.execute(
+                    "SELECT (SELECT count(*) FROM runs), page_count * page_size FROM pragma_page_count(), pragma_page_size()"
+                ).fetchall()
+                check = "quick_check" if size > _LARGE else "integrity_check"
+                ((answer,),) = connection.execute(f"PRAGMA {check}(1)").fetchall()
+        finally:
+            connection.close()
+        findings = [
+            Finding("run store", f"{path}, {words.size(size)}, {count} run{'' if count == 1 else 's'}", needed=True),
+            Finding("  integrity", f"{check}: {answer}", answer == "ok", needed=True),
+        ]
+        writer = connect(path, create=False)
+        try:
+            with told(path):
+                writer.execute("BEGIN IMMEDIATE")
+                writer.execute("ROLLBACK")
+        finally:
+            writer.close()
+    except StoreError as error:
+        return [Finding("run store", str(error), good=False, needed=True)]
+    return [*findings, Finding("  writable", "yes", needed=True)]
+
+
+def _workers() -> list[Finding]:
+    """Try each way to start workers on one task."""
+    return [Finding(f"workers by {method}", *_one_task(method), needed=True) for method in _METHODS]
+
+
+def _one_task(method: Literal["forkserver", "spawn", "fork"]) -> tuple[str, bool]:
     from mpflow._flow import Flow
     from mpflow.authoring.decorators import task
+    from mpflow.store import NullStore
 
     with Flow("doctor") as flow:
         call = task(_worker)()
     began = time.monotonic()
     # Whatever stops the workers here is what the user wants to be told.
     try:
-        with ProcessExecutor(1) as executor:
-            state = flow.run(executor=executor)
-    except Exception as error:  # noqa: BLE001
+        with ProcessExecutor(1, start_method=method) as executor:
+            state = flow.run(executor=executor, store=NullStore())
+    except Exception as error:  # noqa: BLE001 - see above
         return f"failed: {type(error).__name__}: {error}", False
     seconds = time.monotonic() - began
     own = state.result[call]
     if not own.is_successful():
         return f"failed: {own.message}", False
-    return f"ran on worker process {own.result} in {seconds:.2f} s, start included", True
+    return f"one task ran on worker process {own.result} in {seconds:.2f} s, start included", True
 
 
 def _worker() -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 from rich.console import Console
 from rich.text import Text
@@ -107,15 +108,22 @@ def outcome(out: Console, reader: Reader, run: Run, *, word: str | None = None, 
 
 
 def work(reader: Reader, run: Run) -> str:
-    """CPU time and peak memory of all tasks, as far as they were measured."""
+    """CPU time and peak memory of all tasks, and how busy the workers were, as far as that was measured."""
     tasks = reader.tasks(run)
     cpu, rss = sum(task.cpu for task in tasks), max((task.rss for task in tasks), default=0)
-    parts = (f"cpu {words.duration(cpu)}" if cpu else "", f"peak {words.size(rss)}" if rss else "")
+    workers, wall = re.search(r"×(\d+)$", run.executor), reader.wall(run)
+    busy = sum(task.seconds for task in tasks) / (int(workers[1]) * wall) if workers and wall else 0.0
+    parts = (
+        f"cpu {words.duration(cpu)}" if cpu else "",
+        # A run that was resumed may have had other workers before.
+        f"utilisation {min(busy, 1.0):.0%}" if cpu and busy and run.sessions == 1 else "",
+        f"peak {words.size(rss)}" if rss else "",
+    )
     return "   ".join(part for part in parts if part)
 
 
 def _next(run: Run, short: str, where: str, resume: str | None) -> Text:
-    if resume is not None and run.resumable and run.standing != PAUSED:
+    if resume is not None and run.resumable:
         return Text(f"resume ({resume}):  mpflow resume{where} {short}")
     if run.standing == RUNNING:
         by = f"process {run.pid}" if run.pid else "another process"

@@ -16,7 +16,7 @@ def show_table(out: Console, head: Sequence[str], rows: Iterable[Sequence[Cell]]
     lines = [[cell if isinstance(cell, Text) else Text(cell) for cell in row] for row in rows]
     shown = [column for column in range(len(head)) if any(line[column].plain for line in lines)]
     widths = {column: max(len(head[column]), *(line[column].cell_len for line in lines)) for column in shown}
-    for number, line in enumerate([[Text(word, style="dim") for word in head], *lines]):
+    for line in [[Text(word, style="dim") for word in head], *lines]:
         told = Text()
         for column in shown:
             cell = line[column].copy()
@@ -30,8 +30,7 @@ def show_table(out: Console, head: Sequence[str], rows: Iterable[Sequence[Cell]]
                     told.append(" " * room)
             if column != shown[-1]:
                 told.append("  ")
-        if number == 0:
-            told.rstrip()
+        told.rstrip()
         if out.is_terminal:
             told.truncate(out.width, overflow="ellipsis")
         out.print(told)

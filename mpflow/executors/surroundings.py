@@ -40,10 +40,12 @@ def umask() -> int:
 
 def usable_cpus() -> int:
     """CPUs this process may use: its affinity, and the quotas of its control group and of those above it."""
-    count = float(len(os.sched_getaffinity(0)))
-    for folder in _cpu_groups():
-        count = min(count, _quota(folder))
-    return max(1, round(count))
+    return max(1, round(min(len(os.sched_getaffinity(0)), cpu_quota())))
+
+
+def cpu_quota() -> float:
+    """How many CPUs' time the control groups of this process leave it; infinite where there is no limit."""
+    return min(map(_quota, _cpu_groups()), default=float("inf"))
 
 
 def _cpu_groups(root: str = "/sys/fs/cgroup") -> Iterator[str]:

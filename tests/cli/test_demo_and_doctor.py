@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from mpflow.cli.commands import call
 from mpflow.cli.demo import PATH
-from mpflow.cli.doctor import cgroup_quota
+from mpflow.cli.doctor import memory_quota
+from tests.store.filled import begun
 
 
 def test_demo(capsys):
@@ -22,25 +25,41 @@ def test_what_the_demo_says_to_type_works():
     assert call(["run", PATH, "-e", "processes", "-p", "pages=2"]) == 0
 
 
-def test_doctor(capsys):
-    assert call(["doctor"]) == 0
+def test_doctor(capsys, tmp_path):
+    assert call(["doctor", "--store", str(tmp_path / "runs.db")]) == 0
     out = capsys.readouterr().out
     assert "usable" in out
-    assert "ran on worker process" in out
+    assert out.count("one task ran on worker process") == 3
+    assert f"{tmp_path}/runs.db: not there yet, can be made" in out
+    assert "! " not in out.replace("! /dev/shm", "")
+
+
+def test_doctor_of_a_store(capsys, tmp_path):
+    path = tmp_path / "runs.db"
+    begun(path, "one").close("Success")
+    assert call(["doctor", "--json", "--store", str(path)]) == 0
+    findings = {each["name"].strip(): each for each in json.loads(capsys.readouterr().out)["findings"]}
+    assert findings["run store"]["text"].endswith("1 run")
+    assert findings["integrity"] == {"name": "  integrity", "text": "integrity_check: ok", "good": True}
+    assert findings["writable"]["text"] == "yes"
 
 
 @pytest.mark.parametrize(
-    ("text", "cores"), [("max 100000", None), ("150000 100000", 1.5), ("rubbish", None), ("1 0", None)]
+    ("data", "words"), [(b"not a database at all" * 10, "some other file"), (None, "it ends before its time")]
 )
-def test_quota(tmp_path, text, cores):
-    (tmp_path / "cpu.max").write_text(text + "\n")
-    assert cgroup_quota(str(tmp_path)) == cores
+def test_doctor_of_a_store_that_is_ill(capsys, tmp_path, data, words):
+    path = tmp_path / "runs.db"
+    begun(path, "one").close("Success")
+    path.write_bytes(path.read_bytes()[:9000] if data is None else data)
+    assert call(["doctor", "--store", str(path)]) == 1
+    assert words in capsys.readouterr().out
 
 
-def test_quota_of_version_1(tmp_path):
-    (tmp_path / "cpu").mkdir()
-    (tmp_path / "cpu/cpu.cfs_quota_us").write_text("-1\n")
-    (tmp_path / "cpu/cpu.cfs_period_us").write_text("100000\n")
-    assert cgroup_quota(str(tmp_path)) is None
-    (tmp_path / "cpu/cpu.cfs_quota_us").write_text("200000\n")
-    assert cgroup_quota(str(tmp_path)) == 2
+@pytest.mark.parametrize(("text", "found"), [("max", None), ("1000", 1000), ("rubbish", None)])
+def test_memory_of_a_control_group(tmp_path, text, found):
+    (tmp_path / "memory.max").write_text(text + "\n")
+    assert memory_quota(str(tmp_path)) == found
+
+
+def test_no_control_group(tmp_path):
+    assert memory_quota(str(tmp_path)) is None
