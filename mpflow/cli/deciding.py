@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.text import Text
 
 from mpflow._flow import Flow
+from mpflow.cli import words
 from mpflow.cli.complaint import Complaint
 from mpflow.cli.tables import show_table
 from mpflow.errors import StoreError
@@ -68,26 +69,10 @@ def show_decisions(out: Console, decisions: Sequence[Decision]) -> None:
         ("TASK", "", "WHY"),
         (
             (
-                Text(_children(name, indexes), style="bold"),
+                Text(words.children(name, indexes), style="bold"),
                 Text(action, style=_STYLES.get(action, "")),
                 reason,
             )
             for (_, name, action, reason), indexes in rows
         ),
     )
-
-
-def _children(name: str, indexes: Sequence[int]) -> str:
-    """As in simulate[37], simulate[0-36, 38, 40-499]."""
-    if not indexes:
-        return name
-    ranges: list[list[int]] = []
-    for index in sorted(indexes):
-        if ranges and index == ranges[-1][1] + 1:
-            ranges[-1][1] = index
-        else:
-            ranges.append([index, index])
-    parts = [str(first) if first == last else f"{first}–{last}" for first, last in ranges]
-    shown = ", ".join(parts[:8]) + (", …" if len(parts) > 8 else "")
-    many = f" ({len(indexes)})" if len(indexes) > 1 else ""
-    return f"{name}[{shown}]{many}"

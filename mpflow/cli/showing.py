@@ -90,15 +90,14 @@ def outcome(out: Console, reader: Reader, run: Run, *, word: str | None = None, 
     paused = [unit.full_name for unit in reader.units(run, state="Paused")] if run.counts.get("Paused") else []
     show_paused(out, paused, approve=f"mpflow resume{where} {short} --approve")
     flying = reader.in_flight(run) if run.standing in (RUNNING, DIED, "Interrupted") else []
-    stopped = "running" if run.standing == RUNNING else "cut off"
-    for attempt in flying[:10]:
-        name = attempt.name if attempt.index < 0 else f"{attempt.name}[{attempt.index}]"
+    groups: dict[str, list[int]] = {}
+    for attempt in flying:
+        groups.setdefault(attempt.name, []).extend([attempt.index] if attempt.index >= 0 else [])
+    for name, indexes in groups.items():
         told = Text("▶ ", style="cyan" if run.standing == RUNNING else "yellow")
-        told.append(name, style="bold")
-        told.append(f" {stopped}, began {words.moment(attempt.started)}", style="not bold default")
+        told.append(words.children(name, indexes), style="bold")
+        told.append(" at work, or next" if run.standing == RUNNING else " cut off", style="not bold default")
         out.print(told)
-    if len(flying) > 10:
-        out.print(f"… and {len(flying) - 10} more")
     out.print(
         closing_line(
             word or run.standing.upper(), run.name, run.counts, seconds=reader.wall(run), rest=work(reader, run)
@@ -119,7 +118,7 @@ def work(reader: Reader, run: Run) -> str:
         f"utilisation {min(busy, 1.0):.0%}" if cpu and busy and run.sessions == 1 else "",
         f"peak {words.size(rss)}" if rss else "",
     )
-    return "   ".join(part for part in parts if part)
+    return "  ".join(part for part in parts if part)
 
 
 def _next(run: Run, short: str, where: str, resume: str | None) -> Text:

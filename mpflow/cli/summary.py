@@ -97,7 +97,7 @@ def closing_line(word: str, name: str, counts: Mapping[str, int], *, seconds: fl
         f"  {total} task{'' if total == 1 else 's'}: {words.counts(counts) or 'none'}", style="not bold default"
     )
     if seconds is not None:
-        line.append(f"   wall {words.duration(seconds)}", style="not bold default")
+        line.append(f"  wall {words.duration(seconds)}", style="not bold default")
     if rest:
-        line.append(f"   {rest}", style="not bold default")
+        line.append(f"  {rest}", style="not bold default")
     return line

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 
 from mpflow.cli.complaint import Complaint
@@ -60,6 +60,22 @@ def counts(numbers: Mapping[str, int]) -> str:
         told[state(name)] = told.get(state(name), 0) + number
     ordered = sorted(told.items(), key=lambda each: (each[0] != "ok", -each[1], each[0]))
     return " · ".join(f"{number} {word}" for word, number in ordered)
+
+
+def children(name: str, indexes: Sequence[int]) -> str:
+    """As in simulate[37], simulate[0-36, 38, 40-499]."""
+    if not indexes:
+        return name
+    ranges: list[list[int]] = []
+    for index in sorted(indexes):
+        if ranges and index == ranges[-1][1] + 1:
+            ranges[-1][1] = index
+        else:
+            ranges.append([index, index])
+    parts = [str(first) if first == last else f"{first}–{last}" for first, last in ranges]
+    shown = ", ".join(parts[:8]) + (", …" if len(parts) > 8 else "")
+    many = f" ({len(indexes)})" if len(indexes) > 1 else ""
+    return f"{name}[{shown}]{many}"
 
 
 def color(name: str) -> str:

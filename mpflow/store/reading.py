@@ -331,16 +331,21 @@ class Reader:
     def wall(self, run: Run) -> float | None:
         """Seconds that processes have worked on a run; one that died counts until it last wrote something down."""
         total = 0.0
+        until = float("inf")
         for session, started, ended in self._rows(
-            "SELECT session, started, ended FROM sessions WHERE run = ? ORDER BY session", run.number
+            "SELECT session, started, ended FROM sessions WHERE run = ? ORDER BY session DESC", run.number
         ):
             if ended is None and run.pid is not None and session == run.sessions:
                 return None
             if ended is None:
                 ((last,),) = self._rows(
-                    "SELECT max(ended) FROM units WHERE run = ? AND ended >= ?", run.number, started
+                    "SELECT max(ended) FROM units WHERE run = ? AND ended >= ? AND ended < ?",
+                    run.number,
+                    started,
+                    until,
                 )
                 ended = last or started  # noqa: PLW2901 - found out
+            until = started
             total += max(0.0, ended - started)
         return total
 

@@ -37,7 +37,7 @@ def test_success(flow_file, capsys):
     assert call(["run", flow_file(ONE), "--name", "calm-yak", "--run-id", "nightly"]) == 0
     head, end, hint = capsys.readouterr().out.splitlines()
     assert head == "one · run calm-yak (nightly) · sync"
-    assert end.startswith("SUCCESS calm-yak  1 task: 1 ok   wall ")
+    assert end.startswith("SUCCESS calm-yak  1 task: 1 ok  wall ")
     assert hint == "logs:  mpflow logs nightly"
 
 
@@ -45,7 +45,7 @@ def test_without_a_store(flow_file, capsys, tmp_path):
     assert call(["run", flow_file(ONE), "--no-store"]) == 0
     head, end = capsys.readouterr().out.splitlines()
     assert head == "one · sync"
-    assert end.startswith("SUCCESS one  1 task: 1 ok   wall ")
+    assert end.startswith("SUCCESS one  1 task: 1 ok  wall ")
     assert not (tmp_path / "home").exists()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import time
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 
 from mpflow.errors import FlowError, StoreError
 from mpflow.store.files import LARGE
-from mpflow.store.port import RESULT, STATE, TaskRow
+from mpflow.store.port import RESULT, STATE, TaskRow, UnitRow
 from mpflow.store.reading import Reader, split_index
 from tests.store.filled import begun, run_through
 
@@ -100,8 +101,6 @@ def test_an_empty_store(path: Path) -> None:
     with pytest.raises(StoreError, match="there is no run store"):
         Reader(path)
     begun(path, "x").close("Success")
-    import sqlite3
-
     connection = sqlite3.connect(path)
     connection.executescript("DELETE FROM runs; DELETE FROM sessions;")
     connection.close()
@@ -206,6 +205,18 @@ def test_wall_time(path: Path) -> None:
     run_through(path, "a" * 32, ends=None)
     with Reader(path) as reader:
         # It died; the last that is known of it is a task that ended six seconds in.
+        assert reader.wall(reader.find("last")) == pytest.approx(6, abs=1)
+    connection = sqlite3.connect(path)
+    with connection:
+        connection.execute("UPDATE sessions SET started = started - 100")
+        connection.execute("UPDATE units SET ended = ended - 100")
+    connection.close()
+    journal = begun(path, "a" * 32)
+    (task, *_) = journal.plan([TaskRow("seeds-1", "seeds")])
+    journal.append([UnitRow(task, -1, "Success", started=time.time(), ended=time.time())])
+    journal.close("Success")
+    with Reader(path) as reader:
+        # What a later process has done is not time of the one that died.
         assert reader.wall(reader.find("last")) == pytest.approx(6, abs=1)
     journal = begun(path, "b" * 32)
     with Reader(path) as reader:
