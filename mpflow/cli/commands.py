@@ -29,7 +29,7 @@ def group() -> None:
     """Run flows of Python tasks on the cores of this machine."""
 
 
-@group.command()
+@group.command(short_help="Show settings and their sources.")
 @click.argument("target", metavar="[FILE]", required=False)
 @json_option
 def config(*, target: str | None, as_json: bool) -> int:
@@ -39,7 +39,7 @@ def config(*, target: str | None, as_json: bool) -> int:
     return show_settings(target, as_json=as_json)
 
 
-@group.command()
+@group.command(short_help="Examine this machine and the run store.")
 @json_option
 @store_option
 def doctor(*, as_json: bool, store: str | None) -> int:

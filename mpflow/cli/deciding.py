@@ -15,6 +15,10 @@ from mpflow.errors import StoreError
 from mpflow.runtime.previewing import plan_resume
 from mpflow.runtime.restoring import GO_ON, GONE, REUSE, RUN, WAIT, Decision
 from mpflow.store import SQLiteStore
+from mpflow.store.reading import Run
+
+_MANY = 100_000
+"""Units from which on it takes a second to decide about each."""
 
 _STYLES = {RUN: "cyan", GO_ON: "cyan", WAIT: "yellow", REUSE: "green", GONE: "dim"}
 
@@ -47,10 +51,12 @@ def summed_up(decisions: Sequence[Decision]) -> str:
     return ", ".join(parts)
 
 
-def advice(store: SQLiteStore, run_id: str, flow: Flow) -> str | None:
-    """What a resume would do, in a few words; None where that cannot be told."""
+def advice(store: SQLiteStore, run: Run, flow: Flow) -> str | None:
+    """What a resume would do, in a few words; None where that cannot be told, or would take long."""
+    if not run.resumable or sum(run.counts.values()) > _MANY:
+        return None
     try:
-        return summed_up(decided(flow, store, run_id))
+        return summed_up(decided(flow, store, run.id))
     except Complaint:
         return None
 

@@ -65,7 +65,7 @@ def run_options(command: Command) -> Command:
     return command
 
 
-@click.command()
+@click.command(short_help="Run a flow.")
 @target_argument
 @run_options
 @click.option("--from", "from_tasks", multiple=True, metavar="TASK", help="Begin at this task, not at the beginning.")
@@ -90,7 +90,7 @@ def run(*, target: str, quiet: bool, verbose: bool, **options: object) -> int:
     return run_target(target, asked)
 
 
-@click.command()
+@click.command(short_help="Go on with a run.")
 @run_argument
 @run_options
 @task_option("--approve", multiple=True, help="Let this task run, which is paused.")
@@ -125,7 +125,7 @@ def resume(
     return resume_run(run, wanted, asked)
 
 
-@click.command()
+@click.command(short_help="Run one stored task again, here.")
 @run_argument
 @task_argument(required=True)
 @click.option("--pdb", is_flag=True, help="Where it fails, open the debugger.")
@@ -138,7 +138,7 @@ def debug(*, run: str, task: str, pdb: bool, target: str | None, store: str | No
     return debug_task(run, task, store=store, target=target, pdb=pdb)
 
 
-@click.command()
+@click.command(short_help="Run a small flow to look at.")
 @click.option(
     "-w", "-j", "--workers", type=click.IntRange(min=1), default=2, show_default=True, help="How many worker processes."
 )
@@ -149,7 +149,7 @@ def demo(workers: int) -> int:
     return run_demo(workers)
 
 
-@click.command()
+@click.command(short_help="Draw a flow.")
 @target_argument
 @click.option(
     "--format",

@@ -211,7 +211,7 @@ def _show_kept(flow: Flow, kept: Kept, word: str | None) -> bool:
         return False
     reader, run = opened
     with reader:
-        outcome(console(), reader, run, word=word, resume=advice(SQLiteStore(kept.path), run.id, flow))
+        outcome(console(), reader, run, word=word, resume=advice(SQLiteStore(kept.path), run, flow))
     return True
 
 

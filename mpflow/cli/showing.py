@@ -17,6 +17,8 @@ from mpflow.cli.tables import show_table
 from mpflow.errors import FlowError
 from mpflow.store.reading import DIED, PAUSED, RUNNING, Reader, Run, TaskFacts, UnitFacts
 
+_FAILURES = 10_000
+"""More failures than that are not looked at one by one; their number is in the closing line."""
 _ROWS = 200
 """More rows of a table than that are counted, not shown."""
 
@@ -83,7 +85,7 @@ def outcome(out: Console, reader: Reader, run: Run, *, word: str | None = None, 
     `word` says how the run ended where that is known better, `resume` what a resume would do.
     """
     short, where = reader.short(run.id), flags(reader.path)
-    units = reader.units(run, failed=True)
+    units = reader.units(run, failed=True, limit=_FAILURES)
     # A trigger that said no to a run that went well is a branch not taken.
     relevant = [unit for unit in units if unit.state != "TriggerFailed" or run.standing != "Success"]
     show_failures(out, map(failure_of, relevant), debug=f"mpflow debug{where} {short}")

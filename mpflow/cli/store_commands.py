@@ -7,7 +7,7 @@ import click
 from mpflow.cli.arguments import json_option, run_argument, store_option, task_argument
 
 
-@click.command()
+@click.command(short_help="List runs.")
 @click.option("--flow", metavar="NAME", help="Only runs of this flow.")
 @click.option(
     "--state", metavar="STATE", help="Only these: success, failed, paused, unfinished, interrupted, died, running."
@@ -27,7 +27,7 @@ def runs(
     return list_runs(store=store, flow=flow, state=state, since=since, limit=limit, as_json=as_json)
 
 
-@click.command()
+@click.command(short_help="Show how a run, or a task of it, went.")
 @run_argument
 @task_argument(required=False)
 @click.option("--failed", is_flag=True, help="Only what failed, one line each.")
@@ -47,7 +47,7 @@ def show(
     return show_run(run, task, store=store, failed=failed, tasks=tasks, sort=sort, as_json=as_json)
 
 
-@click.command()
+@click.command(short_help="Print what a run logged and printed.")
 @run_argument
 @task_argument(required=False)
 @click.option("-f", "--follow", is_flag=True, help="Go on printing until the run ends.")
@@ -61,7 +61,7 @@ def logs(*, run: str, task: str | None, follow: bool, stderr: bool, as_json: boo
     return show_logs_of(run, task, store=store, follow=follow, stderr=stderr, as_json=as_json)
 
 
-@click.command()
+@click.command(short_help="Remove old runs.")
 @click.option("--older-than", required=True, metavar="AGE", help="How long nobody has worked on them: 30d, 12h, 2w.")
 @click.option("-n", "--dry-run", is_flag=True, help="Only say which.")
 @json_option

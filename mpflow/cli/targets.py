@@ -52,14 +52,10 @@ def load(target: str) -> Target:
     reached: _Reached | None = None
     with _runs_end_loading():
         try:
-            module = _load_file(where) if where.endswith(".py") or os.path.isfile(where) else _load_module(where)
+            module = _load_file(where) if _is_file(where) else _load_module(where)
         except _Reached as stop:
             reached = stop
-            module = (
-                sys.modules[_module_name(where)]
-                if where.endswith(".py") or os.path.isfile(where)
-                else sys.modules[where]
-            )
+            module = sys.modules[_module_name(where)] if _is_file(where) else sys.modules[where]
     flows = {
         name: value for name, value in vars(module).items() if isinstance(value, Flow) and not name.startswith("__")
     }
@@ -74,6 +70,10 @@ def load_stored(run: Run, short: str, given: str | None) -> Target:
             f"run {short} was begun from Python, so its store does not say where flow {run.flow!r} is; "
             "say it with --target FILE:FLOW"
         )
+    before = run.facts.get("cwd")
+    if given is None and isinstance(before, str) and not _is_file(_split(where)[0]):
+        # A module was found from where the run was begun, and is found from there again.
+        sys.path.insert(0, before)
     target = load(where)
     if target.flow.name != run.flow:
         raise Complaint(
@@ -86,15 +86,19 @@ def load_stored(run: Run, short: str, given: str | None) -> Target:
 def directory_of(target: str) -> str:
     """The directory that a target's project is looked for from: that of its file, or for a module where we stand."""
     where, _ = _split(target)
-    return os.path.dirname(os.path.abspath(where)) if where.endswith(".py") or os.path.isfile(where) else os.getcwd()
+    return os.path.dirname(os.path.abspath(where)) if _is_file(where) else os.getcwd()
 
 
 def full_name(target: str) -> str:
     """The target as it can be loaded from anywhere: a file by its full path, a module by its name."""
     where, wanted = _split(target)
-    if where.endswith(".py") or os.path.isfile(where):
+    if _is_file(where):
         where = os.path.abspath(where)
     return where if wanted is None else f"{where}:{wanted}"
+
+
+def _is_file(where: str) -> bool:
+    return where.endswith(".py") or os.path.isfile(where)
 
 
 def _split(target: str) -> tuple[str, str | None]:

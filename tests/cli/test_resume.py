@@ -351,3 +351,39 @@ with Flow("v") as flow:
     capfd.readouterr()
     assert call(["run", path, "--store", str(tmp_path / "gone.db")]) == 1
     assert "was deleted while the run was under way" in capfd.readouterr().err
+
+
+def test_a_module_is_found_again_from_anywhere(
+    night: str, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "jobs_at_night"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "job.py").write_text(Path(night).read_text())
+    (tmp_path / "fail").touch()
+    command = [sys.executable, "-m", "mpflow", "run", "jobs_at_night.job:flow", "--run-id", "n"]
+    assert subprocess.run(command, cwd=tmp_path, capture_output=True).returncode == 1
+    (tmp_path / "fail").unlink()
+    marks(tmp_path)
+    store = str(tmp_path / ".mpflow" / "runs.db")
+    command = [sys.executable, "-m", "mpflow", "resume", "n", "--store", store]
+    assert subprocess.run(command, cwd="/", capture_output=True).returncode == 0
+    assert marks(tmp_path) == ["simulate 2", "total"]
+
+
+def test_what_tasks_print_is_in_the_log(flow_file: Callable[..., str], capfd: pytest.CaptureFixture[str]) -> None:
+    path = flow_file("""
+import sys
+
+@task
+def talk():
+    print("to everybody")
+    print("to whoever looks", file=sys.stderr)
+
+with Flow("talk") as flow:
+    talk()
+""")
+    said(capfd, "run", path, "-e", "processes", "-w", "1", "--run-id", "n")
+    assert "to everybody" in said(capfd, "logs", "n", "talk")
+    assert "everybody" not in said(capfd, "logs", "n", "--stderr")
+    assert "stderr  mpflow.talk: to whoever looks" in said(capfd, "logs", "n", "--stderr")
