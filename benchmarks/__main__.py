@@ -31,8 +31,18 @@ def main() -> None:
     began = time.monotonic()
     run = Run(machine(settings), [], [])
     failed = False
+
+    def save() -> None:
+        """Keep what there is: a run that is interrupted has not been for nothing."""
+        order = {name: number for number, name in enumerate(dict.fromkeys(row.workload for row in run.rows))}
+        run.rows.sort(key=lambda row: order[row.workload])
+        run.machine["seconds"] = round(time.monotonic() - began)
+        if options.json:
+            run.write(options.json)
+
     for name in options.chosen:
         failed |= not _one(run, name, settings)
+        save()
     for name in options.rivals:
         reason = missing(name)
         if reason is not None:
@@ -42,17 +52,14 @@ def main() -> None:
         for workload in options.chosen:
             if workload in one.OPEN_TO_RIVALS:
                 failed |= not _one(run, workload, replace(settings, guest=name))
+                save()
     if not options.no_memory:
         failed |= not _weigh_all(run, settings)
-    order = {name: number for number, name in enumerate(dict.fromkeys(row.workload for row in run.rows))}
-    run.rows.sort(key=lambda row: order[row.workload])
-    run.machine["seconds"] = round(time.monotonic() - began)
+    save()
     print(table(run.rows))
     for line in run.skipped:
         print(line)
     print(f"{run.machine['seconds']} s in all")
-    if options.json:
-        run.write(options.json)
     if options.keep:
         run.write(LAST)
         readme.update(run)

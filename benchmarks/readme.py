@@ -1,4 +1,4 @@
-"""Write the table of a run into benchmarks/README.md: `python -m benchmarks.readme [FILE]` (default: last.json)."""
+"""Keep a run as last.json and write its tables into benchmarks/README.md: `python -m benchmarks.readme [FILE]`."""
 
 from __future__ import annotations
 
@@ -85,5 +85,12 @@ def update(run: Run) -> None:
     README.write_text(f"{before}{BEGIN}\n\n{section(run)}\n\n{END}{after}", encoding="utf-8")
 
 
+def main() -> None:
+    """Keep the run of a file, where one is named, and write its tables."""
+    run = read(Path(sys.argv[1]) if len(sys.argv) > 1 else LAST)
+    run.write(LAST)
+    update(run)
+
+
 if __name__ == "__main__":
-    update(read(Path(sys.argv[1]) if len(sys.argv) > 1 else LAST))
+    main()
