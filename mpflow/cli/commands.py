@@ -14,6 +14,7 @@ from mpflow.cli.arguments import json_option, store_option
 from mpflow.cli.complaint import Complaint
 from mpflow.cli.flow_commands import COMMANDS as FLOW_COMMANDS
 from mpflow.cli.store_commands import COMMANDS as STORE_COMMANDS
+from mpflow.cli.streams import let_go, make_ready
 
 OK, FAILED, USAGE, PAUSED, INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -55,7 +56,10 @@ for _command in (*FLOW_COMMANDS, *STORE_COMMANDS):
 
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command line and exit the process with its code."""
-    sys.exit(call(arguments))
+    make_ready()
+    code = call(arguments)
+    let_go()
+    sys.exit(code)
 
 
 def call(arguments: list[str] | None = None) -> int:
@@ -72,6 +76,9 @@ def call(arguments: list[str] | None = None) -> int:
     except Complaint as complaint:
         click.echo(f"mpflow: {complaint}", err=True)
         return complaint.code
+    except BrokenPipeError:
+        # Whoever read the answer has read enough.
+        return OK
     except (KeyboardInterrupt, click.Abort):
         click.echo("mpflow: interrupted", err=True)
         return INTERRUPTED

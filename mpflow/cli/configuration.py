@@ -9,6 +9,7 @@ from rich.text import Text
 
 from mpflow.cli.complaint import Complaint
 from mpflow.cli.stores import store_path
+from mpflow.cli.streams import say
 from mpflow.cli.summary import console
 from mpflow.cli.tables import show_table
 from mpflow.errors import FlowError
@@ -42,7 +43,7 @@ def show_settings(target: str | None, *, as_json: bool) -> int:
         and name not in [settings.variable(each) for each in settings.SETTINGS]
     )
     if as_json:
-        print(
+        say(
             json.dumps(
                 {
                     "settings": {name: {"value": each.value, "source": each.source} for name, each in found.items()},

@@ -19,6 +19,7 @@ from rich.text import Text
 from mpflow.cli import words
 from mpflow.cli.complaint import Complaint
 from mpflow.cli.stores import store_path
+from mpflow.cli.streams import say
 from mpflow.cli.summary import console
 from mpflow.errors import StoreError
 from mpflow.executors.processes import ProcessExecutor
@@ -51,7 +52,7 @@ def examine(store: str | None, *, as_json: bool) -> int:
     code = 0 if all(finding.good for finding in findings if finding.needed) else 1
     if as_json:
         told_ = [{"name": each.name, "text": each.text, "good": each.good} for each in findings]
-        print(json.dumps({"findings": told_, "sound": code == 0}, indent=2))
+        say(json.dumps({"findings": told_, "sound": code == 0}, indent=2))
         return code
     out = console()
     for finding in findings:

@@ -16,6 +16,7 @@ from rich.text import Text
 from mpflow._context import context
 from mpflow.authoring.task import Task
 from mpflow.cli import words
+from mpflow.cli.streams import Lenient
 from mpflow.engine.state import State
 
 
@@ -23,7 +24,7 @@ class JsonLines:
     """Writes events to a stream; `changed` is a state handler for all tasks of a run."""
 
     def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
+        self._stream = Lenient(stream)
 
     def tell(self, event: str, **facts: object) -> None:
         """Write one event, at once."""
@@ -47,16 +48,19 @@ class JsonLines:
 @contextlib.contextmanager
 def apart_from_prints() -> Iterator[TextIO]:
     """Keep standard output for events: what bodies print goes to standard error meanwhile."""
-    sys.stdout.flush()
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
     own = os.dup(1)
     os.dup2(2, 1)
-    with os.fdopen(own, "w", encoding="utf-8") as stream:
-        try:
-            yield stream
-        finally:
+    stream = os.fdopen(own, "w", encoding="utf-8")
+    try:
+        yield stream
+    finally:
+        with contextlib.suppress(OSError):
             sys.stdout.flush()
-            stream.flush()
-            os.dup2(own, 1)
+        os.dup2(own, 1)
+        with contextlib.suppress(OSError):
+            stream.close()
 
 
 def line_for_each(out: Console) -> Any:

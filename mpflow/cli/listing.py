@@ -9,6 +9,7 @@ from rich.text import Text
 from mpflow.cli import words
 from mpflow.cli.complaint import Complaint
 from mpflow.cli.stores import reading
+from mpflow.cli.streams import say
 from mpflow.cli.summary import console
 from mpflow.cli.tables import show_table
 from mpflow.store.reading import STANDINGS, Reader, Run
@@ -24,7 +25,7 @@ def list_runs(
     with reading(store) as reader:
         found = reader.runs(flow=flow, state=state, since=begun, limit=limit)
         if as_json:
-            print(json.dumps([facts(reader, run) for run in found], indent=2))
+            say(json.dumps([facts(reader, run) for run in found], indent=2))
             return 0
         out = console()
         if not found:

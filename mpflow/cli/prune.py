@@ -8,6 +8,7 @@ import os
 from mpflow.cli import words
 from mpflow.cli.complaint import Complaint
 from mpflow.cli.stores import store_path
+from mpflow.cli.streams import say
 from mpflow.cli.summary import console
 from mpflow.errors import StoreError
 from mpflow.store.pruning import prune
@@ -24,7 +25,7 @@ def prune_store(*, store: str | None, older_than: str, dry_run: bool, as_json: b
     except StoreError as error:
         raise Complaint(str(error)) from None
     if as_json:
-        print(
+        say(
             json.dumps(
                 {
                     "store": path,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import sys
 import time
 from collections.abc import Iterable
 
@@ -40,6 +39,8 @@ def show_logs_of(run: str, task: str | None, *, store: str | None, follow: bool,
             lines = list(reader.logs(found, after=seen, sources=sources, limit=_BATCH))
             _print(out, [line for line in lines if not stderr or line.level == STDERR], as_json=as_json)
             seen = lines[-1].line if lines else seen
+            if getattr(out.file, "gone", False):
+                return 0
             if len(lines) < _BATCH:
                 if over or not follow:
                     return 0
@@ -59,11 +60,11 @@ def _print(out: Console, lines: Iterable[LogLine], *, as_json: bool) -> None:
         level = _PRINTED.get(line.level) or logging.getLevelName(line.level).lower()
         if as_json:
             record = {"at": words.iso(line.at), "level": level, "source": line.source, "text": line.text}
-            print(json.dumps(record))
+            out.file.write(json.dumps(record) + "\n")
             continue
         told = Text(f"{words.moment(line.at)} ", style="dim")
         told.append(f"{level:<7} ", style=_STYLES.get(line.level, "not dim"))
         told.append(f"{line.source}: ", style="dim")
         told.append(line.text, style="not dim")
         out.print(told)
-    sys.stdout.flush()
+    out.file.flush()

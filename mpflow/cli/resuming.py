@@ -17,6 +17,7 @@ from mpflow.cli.parameters import check_names, read_file, read_limits, read_pair
 from mpflow.cli.running import Asked, overlaid, play
 from mpflow.cli.stored_states import parameters_of
 from mpflow.cli.stores import flags, reading, the_run
+from mpflow.cli.streams import say
 from mpflow.cli.summary import console
 from mpflow.cli.targets import Target, directory_of, full_name, load_stored
 from mpflow.engine.state import Resume
@@ -152,7 +153,7 @@ def _tell(run: Run, short: str, path: str, decisions: Sequence[Decision], *, as_
             {"task": each.name, "slug": each.slug, "index": each.index, "action": each.action, "reason": each.reason}
             for each in decisions
         ]
-        print(json.dumps({"run": run.id, "store": path, "decisions": told}, indent=2))
+        say(json.dumps({"run": run.id, "store": path, "decisions": told}, indent=2))
         return 0
     out = console()
     title = Text(run.flow, style="bold")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,6 +21,7 @@ from mpflow.cli.parameters import check_names, read_file, read_limits, read_pair
 from mpflow.cli.showing import outcome
 from mpflow.cli.starting import begin_at, reached
 from mpflow.cli.stores import store_path
+from mpflow.cli.streams import say
 from mpflow.cli.summary import console, show, units
 from mpflow.cli.targets import Target, directory_of, load
 from mpflow.engine.state import State
@@ -139,7 +139,7 @@ def _tell_plan(flow: Flow, arguments: Mapping[str, object], target: str, *, as_j
             "parameters": {name: repr(value) for name, value in parameters.items()},
             "tasks": [flow.slugs[task] for task in tasks],
         }
-        print(json.dumps(plan, indent=2))
+        say(json.dumps(plan, indent=2))
         return OK
     out = console()
     out.print(f"would run {target} on {where}: {len(tasks)} task{'' if len(tasks) == 1 else 's'}")
@@ -165,8 +165,9 @@ def play(flow: Flow, arguments: dict[str, object], asked: Asked, kept: Kept | No
             lines.tell("begin", flow=flow.name, executor=described(flow, arguments), **_facts(kept))
         else:
             if asked.verbosity >= 0:
-                show_header(console(), flow.name, kept, described(flow, arguments), rest=begin)
-                sys.stdout.flush()
+                out = console()
+                show_header(out, flow.name, kept, described(flow, arguments), rest=begin)
+                out.file.flush()
             if asked.verbosity > 0:
                 _also_see(arguments, events.line_for_each(console()))
         starts = arguments.get("start_tasks")

@@ -12,6 +12,7 @@ from mpflow.cli import listing, words
 from mpflow.cli.complaint import Complaint
 from mpflow.cli.failures import Failure, frames, show_failures
 from mpflow.cli.stores import flags, quoted, reading, the_run
+from mpflow.cli.streams import say
 from mpflow.cli.summary import closing_line, console, show_paused
 from mpflow.cli.tables import show_table
 from mpflow.errors import FlowError
@@ -34,7 +35,7 @@ def show_run(
         except FlowError as error:
             raise Complaint(str(error)) from None
         if as_json:
-            print(json.dumps(_as_json(reader, found, chosen, index, failed=failed, sort=sort), indent=2))
+            say(json.dumps(_as_json(reader, found, chosen, index, failed=failed, sort=sort), indent=2))
             return 0
         out = console()
         if chosen is not None:

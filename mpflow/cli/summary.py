@@ -6,6 +6,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
+from typing import IO, cast
 
 from rich.console import Console
 from rich.text import Text
@@ -17,6 +18,7 @@ from mpflow.authoring.task import Task
 from mpflow.cli import words
 from mpflow.cli.failures import failure_of, show_failures
 from mpflow.cli.stores import quoted
+from mpflow.cli.streams import Lenient
 from mpflow.engine.state import Mapped, Paused, State, TriggerFailed
 
 _WIDE = 400
@@ -27,7 +29,8 @@ def console(*, stderr: bool = False) -> Console:
     """Standard output, in colour where that is a terminal and NO_COLOR is not set; lines are never folded."""
     stream = sys.stderr if stderr else sys.stdout
     wide = None if stream.isatty() else int(os.environ.get("COLUMNS") or _WIDE)
-    return Console(highlight=False, markup=False, soft_wrap=True, stderr=stderr, width=wide)
+    lenient = cast("IO[str]", Lenient(stream))
+    return Console(highlight=False, markup=False, soft_wrap=True, file=lenient, width=wide)
 
 
 def units(flow: Flow, state: State, only: Collection[Task] | None = None) -> Iterator[tuple[Task, int | None, State]]:

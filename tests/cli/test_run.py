@@ -404,6 +404,55 @@ def test_dry_run(flow_file, capsys):
     }
 
 
+# Nobody listens
+
+
+@pytest.mark.parametrize("as_json", [False, True], ids=["text", "json"])
+@pytest.mark.parametrize("where", ["closed", "full", "gone"])
+def test_a_run_goes_on_where_nobody_reads(flow_file, tmp_path, where, as_json):
+    path = flow_file(f"""
+@task
+def work():
+    with open({str(tmp_path / "done")!r}, "w") as file:
+        file.write("done")
+    raise ValueError("told to nobody")
+
+with Flow("night") as flow:
+    work()
+""")
+    command = f"{sys.executable} -m mpflow run {path} -e processes -w 1 {'--json' if as_json else ''}"
+    redirect = {"closed": ">&- 2>&- <&-", "full": "> /dev/full 2>&1", "gone": "2>&1 | true"}[where]
+    done = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {command} {redirect}"], timeout=50, capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert (tmp_path / "done").read_text() == "done"
+    assert "Traceback" not in done.stderr
+
+
+def test_a_reader_that_has_read_enough(flow_file):
+    assert call(["run", flow_file(ONE), "-q"]) == 0
+    for command in ("runs --json", "show last", "logs last", "config"):
+        done = subprocess.run(
+            ["bash", "-c", f"{sys.executable} -m mpflow {command} | true; exit ${{PIPESTATUS[0]}}"],
+            timeout=50,
+            capture_output=True,
+            text=True,
+        )
+        assert (done.returncode, done.stderr) == (0, ""), command
+
+
+def test_letters_that_a_terminal_lacks(flow_file):
+    done = subprocess.run(
+        [sys.executable, "-m", "mpflow", "run", flow_file(ONE)],
+        timeout=50,
+        capture_output=True,
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+    )
+    assert done.returncode == 0
+    assert b"one ? run " in done.stdout
+
+
 # What is wrong is said in one sentence
 
 

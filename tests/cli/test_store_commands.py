@@ -211,6 +211,29 @@ def test_following_a_log_until_the_run_ends(store: Path, capsys: pytest.CaptureF
         reader.stdout.close()
 
 
+def test_a_follower_leaves_when_nobody_reads_any_more(store: Path) -> None:
+    from mpflow.store.port import LogRow
+
+    journal = begun(store, "now")
+    for arguments in (["-f"], ["-f", "--json"]):
+        reader = subprocess.Popen(
+            [sys.executable, "-m", "mpflow", "logs", "now", *arguments], stdout=subprocess.PIPE, text=True
+        )
+        assert reader.stdout is not None
+        try:
+            journal.log([LogRow(1.0, 20, "mpflow.a", "one")])
+            journal.commit()
+            assert "one" in reader.stdout.readline()
+            reader.stdout.close()
+            journal.log([LogRow(1.0, 20, "mpflow.a", "two")])
+            journal.commit()
+            assert reader.wait(timeout=30) == 0
+        finally:
+            reader.kill()
+            reader.wait()
+    journal.close("Success")
+
+
 # prune
 
 
