@@ -9,7 +9,17 @@ from __future__ import annotations
 import pickle
 from collections.abc import Sequence
 
-__all__ = ["Sealed"]
+__all__ = ["Divided", "Sealed"]
+
+
+class Divided(bytes):
+    """The pickle of a sequence, as ever, with its elements' beside it, so that they can be handed out without opening it."""
+
+    elements: Sequence[bytes] | None = None
+    """Each element's own pickle."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return bytes, (bytes(self),)
 
 
 class Sealed:

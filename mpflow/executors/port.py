@@ -45,6 +45,8 @@ class Body(NamedTuple):
     """Seconds that one attempt may take, from the start of the body."""
     log_stdout: bool = False
     mapped: bool = False
+    divided: bool = False
+    """Whether its result is going to be mapped over, so that it is better reported as `Divided`."""
 
 
 class Input(NamedTuple):

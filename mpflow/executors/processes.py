@@ -294,7 +294,7 @@ class ProcessExecutor:
                 constants = self._beside(self._encode_constants(body))
                 ready.size = len(constants)
             tags = tuple(str(tag) for tag in body.tags)
-            spec = (known, constants, _plain(body.name), tags, body.log_stdout)
+            spec = (known, constants, _plain(body.name), tags, body.log_stdout, body.divided)
             limit = 0 if body.timeout is None else max(1, int(body.timeout * 1e9))
             sent: int | tuple[object, ...] = spec
             if constants is None:

@@ -14,7 +14,9 @@ import weakref
 from collections import deque
 from typing import Any, Final
 
-from mpflow.worker.shelf import Wire, plan, seal
+from mpflow.engine.sealed import Divided
+from mpflow.worker.pieces import Pieces, Places
+from mpflow.worker.shelf import LARGE, Wire, plan, seal
 
 _numbers = itertools.count(1)
 _segments: weakref.WeakValueDictionary[int, Segment] = weakref.WeakValueDictionary()
@@ -61,7 +63,7 @@ class Segment:
         self._freed.append((self.owner, self.key, not self.tainted, self.holders))
 
 
-class Parcel(bytes):
+class Parcel(Divided):
     """Stands for a large value where its pickle is expected: as bytes, a small pickle that opens the segment.
 
     Good for as long as it lives, in this process. `bytes(parcel)` and pickling it give the whole value instead.
@@ -83,6 +85,16 @@ class Parcel(bytes):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return bytes, (bytes(self),)
+
+
+def divide(parcel: Parcel, at: int, size: int) -> None:
+    """Give a parcel its elements, which lie in its segment too. Raises ValueError where they do not."""
+    segment = parcel.segment
+
+    def beside(start: int, length: int, places: Places) -> Parcel:
+        return Parcel(segment, (segment.key, segment.size, start, length, places))
+
+    parcel.elements = Pieces(segment.map(), at, size, large=LARGE, beside=beside)
 
 
 class _Opening:

@@ -9,12 +9,15 @@ import resource
 import weakref
 from collections import deque
 from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from typing import Any, Final, cast
 
+from mpflow.engine.sealed import Divided
 from mpflow.pool import arena
 from mpflow.pool.arena import Parcel, Segment
 from mpflow.pool.link import Link
 from mpflow.worker import protocol
+from mpflow.worker.pieces import Pieces
+from mpflow.worker.shelf import LARGE
 
 _MOST: Final = 512
 _SPARE: Final = 48
@@ -55,15 +58,22 @@ class Depot:
         return value
 
     def unwire(self, link: Link, record: tuple[Any, ...]) -> tuple[Any, ...]:
-        """Put a parcel in the place of what a worker says about the segment with its result."""
-        wire = record[8]
+        """Put a parcel in the place of what a worker says about the segment with its result, and its elements with it."""
+        wire, elements = cast("tuple[Any, Any]", record[8] if len(record[8]) == 2 else (record[8], None))
+        if type(wire) is bytes:
+            divided = Divided(wire)
+            divided.elements = Pieces(elements, 0, len(elements), large=LARGE, beside=None)
+            return (*record[:8], divided, record[9])
         fd = link.collect(wire[0])
         if fd < 0:
             words = "its result is large, and the main process has no descriptor left to receive it with (ulimit -n)"
             return (protocol.LOST, *record[1:8], None, "PayloadError", words, words)
         segment = Segment(wire[0], fd, wire[1], owner=link.number, freed=self._freed)
         self._segments[segment.key] = segment
-        return (*record[:8], Parcel(segment, wire), record[9])
+        parcel = Parcel(segment, wire)
+        if elements is not None:
+            arena.divide(parcel, *elements)
+        return (*record[:8], parcel, record[9])
 
     def taint(self, keys: Iterable[int]) -> None:
         """Note that a worker has kept a view of these segments, so that they are not filled again."""

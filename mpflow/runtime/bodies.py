@@ -15,11 +15,18 @@ def bodies_of(compiled: Compiled) -> tuple[Body, ...]:
     """Return the bodies of a compiled flow, by node."""
     shared: dict[int, Body] = {}
     bodies: list[Body] = []
-    for spec, task, run, constants, tags in zip(
-        compiled.plan.specs, compiled.tasks, compiled.runs, compiled.constants, compiled.tags, strict=True
+    divided = {
+        link.upstream
+        for spec in compiled.plan.specs
+        if spec.mapped
+        for link in spec.links
+        if link.mapped and not link.flattened
+    }
+    for node, (spec, task, run, constants, tags) in enumerate(
+        zip(compiled.plan.specs, compiled.tasks, compiled.runs, compiled.constants, compiled.tags, strict=True)
     ):
         options = options_of(task)
-        alike = not (constants or tags or spec.mapped or options.run is None)
+        alike = not (constants or tags or spec.mapped or node in divided or options.run is None)
         body = shared.get(id(options)) if alike else None
         if body is None:
             body = Body(
@@ -30,6 +37,7 @@ def bodies_of(compiled: Compiled) -> tuple[Body, ...]:
                 timeout=spec.timeout,
                 log_stdout=task.log_stdout,
                 mapped=spec.mapped,
+                divided=node in divided and not spec.mapped,
             )
             if alike:
                 shared[id(options)] = body

@@ -78,6 +78,7 @@ class Coordinator:
         self._hooks, self._inputs, self._watch = hooks, inputs, watch
         self._interrupts, self._clock = interrupts, clock
         self._recorder = recorder
+        self._mapped = frozenset(node for node, spec in enumerate(plan.specs) if spec.mapped)
         self._final: State | None = None
         self._give_up_at: float | None = None
         self._halted = False
@@ -172,6 +173,9 @@ class Coordinator:
                     if self._recorder is not None:
                         self._recorder.settled(command.units)
                     self._watch.settled(command.units)
+                    if self._mapped:
+                        for node in self._mapped.intersection(command.units):
+                            self._inputs.forget(node)
                 case Foresee():
                     self._foresee(command, ahead, news)
                 case Measure():

@@ -13,7 +13,7 @@ from typing import Any, cast
 from mpflow.engine.messages import Measured
 from mpflow.engine.plan import Link, Plan, TaskSpec
 from mpflow.engine.scheduler import Scheduler
-from mpflow.engine.sealed import Sealed
+from mpflow.engine.sealed import Divided, Sealed
 from mpflow.engine.state import Failed, Skipped, State
 from mpflow.executors.port import AHEAD, LIVE, MANY, SEALED, Input, live
 from mpflow.worker.perform import describe
@@ -31,6 +31,8 @@ class Inputs:
         self._specs = plan.specs
         self._elements: dict[Link, Sequence[Any]] = {}
         """Per link: the opened sequence whose elements or whole are the inputs."""
+        self._sealed_elements: dict[int, Sequence[bytes] | None] = {}
+        """Per node that is mapped over: the pickles of its result's elements, where its worker has made them."""
 
     def of(self, node: int, index: int) -> Sequence[Input]:
         """Return the inputs of one unit; raises what opening or indexing a user's object raises."""
@@ -42,6 +44,9 @@ class Inputs:
         for link in links:
             upstream, key, mapped, flattened, _ = link
             if key is None:
+                continue
+            if mapped and not flattened and (apart := self._sealed_elements.get(upstream)) is not None:
+                inputs.append(_new(Input, (key, SEALED, apart[index])))
                 continue
             record = record_of(upstream)
             if type(record) is bytes and not (mapped or flattened):
@@ -75,6 +80,8 @@ class Inputs:
         if link.mapped:
             if not link.flattened and self._fans_out(upstream):
                 return _pair(self._scheduler.record(self._scheduler.uid(upstream, index)))
+            if not link.flattened and (apart := self._apart(upstream)) is not None:
+                return SEALED, apart[index]
             # A failure has no elements; each child whose trigger does not mind gets all of it.
             return self._whole(upstream) if self._failed(upstream) else (LIVE, self._opened(link)[index])
         if link.flattened:
@@ -90,6 +97,18 @@ class Inputs:
             record = self._scheduler.record
             return MANY, [_pair(record(uid)) for uid in self._scheduler.children(node)]
         return _pair(self._scheduler.record(node))
+
+    def _apart(self, node: int) -> Sequence[bytes] | None:
+        """The elements of a result, each a pickle of its own; None where it has to be opened for them."""
+        try:
+            return self._sealed_elements[node]
+        except KeyError:
+            record = self._scheduler.record(node)
+            if isinstance(record, State):
+                record = None if record.sealed is None else record.sealed.data
+            apart = record.elements if isinstance(record, Divided) else None
+            self._sealed_elements[node] = apart
+            return apart
 
     def _opened(self, link: Link) -> Any:
         value: Any = self._elements.get(link)
@@ -120,7 +139,8 @@ class Inputs:
                     else:
                         widths.append(cast(int, self._scheduler.width(link.upstream)))
                 else:
-                    widths.append(_length(self._opened(link)))
+                    apart = None if link.flattened else self._apart(link.upstream)
+                    widths.append(_length(self._opened(link)) if apart is None else len(apart))
             # Opening a result and asking its length run the user's code.
             except Exception as error:  # noqa: BLE001 - see above
                 return Measured(node, Failed(self._unmappable(spec, link, error), error))
@@ -161,6 +181,7 @@ class Inputs:
         """Let go of the values opened for a node that has settled."""
         for link in self._plan.specs[node].links:
             self._elements.pop(link, None)
+            self._sealed_elements.pop(link.upstream, None)
 
 
 def _flat(value: Any, *, apart: bool) -> Any:

@@ -28,6 +28,7 @@ from mpflow.worker.failures import failure_of, tell
 from mpflow.worker.hygiene import Hygiene, move_high
 from mpflow.worker.logs import LogForwarder
 from mpflow.worker.perform import RETURNED, call
+from mpflow.worker.pieces import elements_in, laid_out, pickled_apart
 from mpflow.worker.protocol import BEGUN, CHUNK, LIMIT, NEVER, OPENING_NS, PACKING, POOL_MARK, REPORTED, START
 from mpflow.worker.shelf import LARGE, Shelf
 
@@ -373,7 +374,7 @@ class Worker:
         _, seq, job, spec, slug, index, run_count, inputs, extra = operation
         echo = (seq, job, self._run, index, run_count)
         try:
-            body, constants, name, tags, log_stdout = self._taught[spec] if type(spec) is int else spec
+            body, constants, name, tags, log_stdout, divided = self._taught[spec] if type(spec) is int else spec
             self._body = body
             run = self._opened.get(body)
             if run is None:
@@ -418,7 +419,7 @@ class Worker:
             self._cell[PACKING] = seq
             return (protocol.LOST, *echo, begun, taken, *failure_of(Success(RETURNED, end), self._announce))
         try:
-            data, names = self._encode(end)
+            data, names = self._encode_divided(end) if divided else self._encode(end)
         # Pickling and the loading on trial run the user's code.
         except BaseException as error:  # noqa: BLE001
             self._check_pid()
@@ -449,6 +450,29 @@ class Worker:
         if wire is not None:
             return wire, names
         return dump(value) if buffers else data, names
+
+    def _encode_divided(self, value: object) -> tuple[object, tuple[str, ...] | None]:
+        """Pickle a result as `_encode` does and, where it is a sequence whose elements can travel, each of them, too."""
+        elements = elements_in(value)
+        if elements is None:
+            return self._encode(value)
+        self._cell[PACKING] = self._cell[BEGUN]
+        shelf = self._shelf
+        data = dump(value, shelf.takes)
+        buffers, shelf.buffers = shelf.buffers, []
+        names = trial(data, buffers)
+        try:
+            pickles, beside = pickled_apart(elements, shelf.takes, shelf.buffers)
+        # As a whole it may travel; whoever asks for this element is told what is wrong with it.
+        except Exception:  # noqa: BLE001
+            return self._encode(value)
+        if buffers or beside or len(data) + sum(map(len, pickles)) + 8 * len(pickles) >= LARGE:
+            stored = shelf.store_divided(data, buffers, pickles, beside)
+            if stored is not None:
+                return stored, names
+            if beside:
+                return dump(value), names
+        return (dump(value) if buffers else data, laid_out(pickles, {})), names
 
     def _announce(self, kind: str, text: str, trace: str) -> None:
         """Put an exception's words where they survive, should pickling it end this process."""

@@ -60,7 +60,7 @@ run before, and the constant part of its context."""
 GIVE_BACK: Final = 4
 """(GIVE_BACK, keys, keys): segments that nobody needs any more, to be filled again, and to be forgotten."""
 JOB: Final = 3
-"""(JOB, seq, job, spec, slug, index, run_count, inputs, extra); spec is (body id, constants, name, tags, log_stdout) or the id of
+"""(JOB, seq, job, spec, slug, index, run_count, inputs, extra); spec is (body id, constants, name, tags, log_stdout, divided) or the id of
 one that was taught; inputs are (key, value or values); a value is a pickle, or a tuple that says where in a segment it lies; extra is a pickle or None."""
 
 FOLLOW: Final = 5
@@ -73,7 +73,10 @@ KEEP: Final = 6
 UP: Final = 10
 """(UP, pid): the process runs and is ready for jobs."""
 WON: Final = 11
-"""(WON, seq, job, run, index, run_count, start ns, duration ns, pickle, names or None)"""
+"""(WON, seq, job, run, index, run_count, start ns, duration ns, pickle, names or None)
+
+In the place of a pickle may be the wire of a segment; a pair of either and where the pickles of its elements are, as bytes or (place
+in the segment, length), where the result is going to be mapped over."""
 LOST: Final = 12
 """(LOST, seq, job, run, index, run_count, start ns, duration ns, pickle or None, type name, message, traceback)"""
 GARBLED: Final = 17

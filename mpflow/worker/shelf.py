@@ -16,6 +16,8 @@ import pickle
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
+from mpflow.worker.pieces import Beside, laid_out, parts_of
+
 _loads = pickle.loads
 _close, _ftruncate = os.close, os.ftruncate
 
@@ -141,6 +143,25 @@ class Shelf:
             return None
         self._owned[key] = segment
         return key, segment.size, 0, len(data), tuple(zip(places[1:], map(len, views), strict=True))
+
+    def store_divided(
+        self, data: bytes, buffers: list[pickle.PickleBuffer], pickles: Sequence[bytes], beside: Beside
+    ) -> tuple[Wire, tuple[int, int]] | None:
+        """Put a sequence into a segment, as a whole and as the pickles of its elements, which share its buffers.
+
+        Returns its wire and where the elements are, how long that is; None where a segment is not to be had.
+        """
+        count = len(buffers)
+        everything = list(buffers)
+        parts = parts_of(everything, beside)
+        at = plan(len(data), [buffer.raw().nbytes for buffer in everything])[1][1:]
+        places = {
+            number: tuple([(at[which] + offset, size) for which, offset, size in found])
+            for number, found in parts.items()
+        }
+        elements = laid_out(pickles, places)
+        wire = self.store(data, [*everything, pickle.PickleBuffer(elements)])
+        return None if wire is None else ((*wire[:4], wire[4][:count]), wire[4][-1])
 
     def _segment(self, size: int) -> _Owned:
         fitting = [segment for segment in self._free if size <= segment.size <= 2 * size + LARGE]
