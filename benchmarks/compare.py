@@ -52,6 +52,8 @@ _SHOWN = {
     "bytes_per_task": "bytes/task",
     "makespan_ratio": "makespan",
     "share": "share of a core",
+    "instructions_main": "instructions of main",
+    "instructions_worker": "instructions of workers",
 }
 
 
