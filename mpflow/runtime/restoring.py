@@ -294,20 +294,25 @@ def _named(unit: KeptUnit) -> State:
 
 
 def resumed(given: State, kept: State) -> State:
-    """Lay the state that somebody gives a task over the one it was kept in: a mapped task is resumed where it is paused."""
+    """Lay the state that somebody gives a task over the one it was kept in.
+
+    `Resume` lifts a pause, of a mapped task that of each child which is paused; what has ended meanwhile stands.
+    """
     if not isinstance(given, Resume):
         return given
-    if not isinstance(kept, Mapped):
+    if isinstance(kept, Mapped):
+        children = [
+            _lifted(given.replace(), child) if isinstance(child, Paused) else child for child in kept.map_states
+        ]
+        return kept.replace(map_states=children, n_map_states=len(children), result=None)
+    if isinstance(kept, Paused):
         return _lifted(given, kept)
-    children = [_lifted(given.replace(), child) if isinstance(child, Paused) else child for child in kept.map_states]
-    return kept.replace(map_states=children, n_map_states=len(children), result=None)
+    return kept if isinstance(kept, Finished) else given
 
 
-def _lifted(given: Resume, kept: State) -> Resume:
+def _lifted(given: Resume, kept: Paused) -> Resume:
     """Give what is resumed the inputs it was kept with: the round of its loop."""
-    if not isinstance(kept, Paused) or not kept.cached_inputs:
-        return given
-    return given.replace(cached_inputs={**kept.cached_inputs, **(given.cached_inputs or {})})
+    return given.replace(cached_inputs={**(kept.cached_inputs or {}), **(given.cached_inputs or {})})
 
 
 def count(decisions: Iterable[Decision]) -> dict[str, int]:

@@ -10,6 +10,7 @@ import contextlib
 import errno
 import os
 import sqlite3
+import stat
 import time
 from collections.abc import Iterator
 from typing import Final
@@ -105,6 +106,9 @@ def _look(path: str, *, create: bool) -> None:
     if os.path.isdir(path):
         raise StoreError(f"the run store {path} is a directory; give the path of a file, such as {path}/runs.db")
     try:
+        # Before it is opened: to open a pipe is to wait for its other end.
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise StoreError(f"the run store {path} is no regular file; give another path")
         with open(path, "rb") as file:
             head = file.read(100)
             size = os.fstat(file.fileno()).st_size

@@ -5,6 +5,7 @@ import faults.limits
 import faults.payloads
 import faults.resources
 import faults.side_effects
+import faults.store
 import faults.surroundings
 import faults.worker_death  # noqa: F401 - registered by importing
 from faults.scene import CASES
