@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import signal
+import sqlite3
 import struct
 import subprocess
 import sys
+import time
 import zlib
 from pathlib import Path
 
@@ -160,3 +164,86 @@ def test_failure_zoo():
     )
     assert "SIGSEGV (signal 11)" in out
     assert "timed out after 1 s" in out
+
+
+@pytest.mark.parametrize("executor", EXECUTORS)
+def test_approval(executor, tmp_path):
+    arguments = ("--database", str(tmp_path / "shop.db"), "--store", str(tmp_path / "runs.db"), "--executor", executor)
+    prepared = """\
+prepared: garden   40 prices, 492.34 in all
+prepared: kitchen  40 prices, 487.56 in all
+prepared: toys     40 prices, 501.90 in all
+"""
+    waiting = prepared + "waiting for approval; nothing is published. Run this again with --approve\n"
+    done = prepared + "published: 120 prices, 1481.80 in all\nthe rows are those that were worked out beforehand\n"
+    shop = sqlite3.connect(tmp_path / "shop.db")
+    for _ in range(2):
+        assert run("approval.py", *arguments, code=3) == waiting
+        assert shop.execute("SELECT count(*) FROM published").fetchone() == (0,)
+    for _ in range(2):
+        assert run("approval.py", *arguments, "--approve") == done
+        assert shop.execute("SELECT count(*), sum(cents) FROM published").fetchone() == (120, 148180)
+    shop.close()
+    runs = sqlite3.connect(tmp_path / "runs.db")
+    # However often the script was run.
+    attempts = runs.execute("SELECT name, count(*) FROM attempts JOIN tasks USING (run, task) GROUP BY name")
+    assert sorted(attempts) == [("approve", 1), ("departments", 1), ("prepare", 3), ("publish", 1)]
+    runs.close()
+
+
+def test_approval_on_the_command_line(tmp_path):
+    def mpflow(*words: str, code: int) -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", "mpflow", *words],
+            capture_output=True,
+            text=True,
+            timeout=55,
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(EXAMPLES.parent), "MPFLOW_HOME": str(tmp_path / "home")},
+        )
+        assert done.returncode == code, done.stderr
+        return done.stdout + done.stderr
+
+    (tmp_path / ".mpflow").mkdir()
+    script = tmp_path / "approval.py"
+    script.write_text((EXAMPLES / "approval.py").read_text())
+    assert "--approve approve" in mpflow("run", str(script), "--limit", "db=1", code=3)
+    assert "2 tasks to run, 4 reused" in mpflow("resume", "last", "--approve", "approve", code=0)
+    with contextlib.closing(sqlite3.connect(tmp_path / "shop.db")) as shop:
+        assert shop.execute("SELECT count(*), sum(cents) FROM published").fetchone() == (120, 148180)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(170)
+def test_digits_search_is_killed_half_way_and_goes_on(tmp_path):
+    pytest.importorskip("sklearn")
+    store = tmp_path / "runs.db"
+    command = [sys.executable, str(EXAMPLES / "digits_search.py"), "--folds", "3", "--workers", "2"]
+    command += ["--store", str(store)]
+    environ = {**os.environ, "PYTHONPATH": str(EXAMPLES.parent)}
+
+    def ask(query: str) -> list[tuple[int, ...]]:
+        try:
+            with contextlib.closing(sqlite3.connect(f"file:{store}?mode=ro", uri=True, timeout=10)) as runs:
+                return runs.execute(query).fetchall()
+        except sqlite3.OperationalError:
+            return []
+
+    known = "SELECT task, idx FROM units WHERE state = 'Success'"
+    search = subprocess.Popen(command, env=environ, stdout=subprocess.DEVNULL)
+    give_up = time.monotonic() + 60
+    while len(ask(known)) < 25:
+        assert search.poll() is None
+        assert time.monotonic() < give_up
+        time.sleep(0.02)
+    search.kill()
+    assert search.wait(10) == -signal.SIGKILL
+    done = set(ask(known))
+    assert len(done) < 60
+    out = run("digits_search.py", *command[2:])
+    before = int(re.search(r"scores: 60, (\d+) of them from before", out)[1])
+    assert 20 <= before < 60
+    assert not done & set(ask("SELECT task, idx FROM attempts WHERE session > 1"))
+    assert "threads of each worker's libraries: 1\n" in out
+    assert float(re.search(r"never seen: (\S+)", out)[1]) >= 0.96
+    assert "scores: 60, 60 of them from before" in run("digits_search.py", *command[2:])
