@@ -99,7 +99,7 @@ class RunHooks:
     def unpack(self, uid: int, packed: object) -> State:
         """Build the success that an executor reported as bytes; its context is rebuilt on first look."""
         result = Sealed(packed) if isinstance(packed, bytes) else packed
-        return Success("Task run succeeded.", result, context=lambda: self.context_of(uid))
+        return Success("Task run succeeded.", result, context=_Context(self, uid))
 
     def changed(self, uid: int, old: State, new: State) -> State:
         """Ask the handlers of the task, then those given to the run; see first what need not be run again."""
@@ -113,3 +113,15 @@ class RunHooks:
 
         with self.around(uid):
             return ask(old, new) if self._reuse is None else self._reuse.changed(uid, unit, old, new, ask)
+
+
+class _Context:
+    """The context of a unit, for whoever asks: of what is held for each state, a closure would be the largest part."""
+
+    __slots__ = ("_hooks", "_uid")
+
+    def __init__(self, hooks: RunHooks, uid: int) -> None:
+        self._hooks, self._uid = hooks, uid
+
+    def __call__(self) -> dict[str, object]:
+        return self._hooks.context_of(self._uid)
