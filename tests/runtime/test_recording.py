@@ -120,7 +120,7 @@ def test_facts_of_a_run(tmp_path: Path) -> None:
     assert json.loads(shown) == {"x": "5"}
     assert json.loads(counts) == {"Success": 1, "Failed": 1}
     ((used, facts, closed),) = look(store, "SELECT executor, facts, ended > started FROM sessions")
-    assert used == "ProcessExecutor"
+    assert used == "processes ×1"
     assert json.loads(facts)["versions"]["python"]
     assert closed
     rows = {

@@ -13,7 +13,7 @@ from mpflow import Flow, Parameter, context, task
 from mpflow.engine import signals
 from mpflow.engine.state import Resume
 from mpflow.errors import FlowError
-from mpflow.runtime.keeping import plan_resume
+from mpflow.runtime.previewing import plan_resume
 from mpflow.store import SQLiteStore
 from mpflow.store.files import LARGE
 from tests.store.cutting import Cut, CuttingStore
