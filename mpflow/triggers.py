@@ -75,8 +75,15 @@ def count(upstream_states: Mapping[Any, State] | Iterable[State]) -> Counts:
     return Counts(total, successful, failed, skipped, finished)
 
 
+_NOT_GIVEN: Any = object()
+
+
 def _over_counts(decide: Callable[[Counts], bool]) -> Trigger:
-    def trigger(upstream_states: Mapping[Any, State] | Iterable[State]) -> bool:
+    def trigger(upstream_states: Mapping[Any, State] | Iterable[State] = _NOT_GIVEN) -> bool:
+        if upstream_states is _NOT_GIVEN:
+            raise TypeError(
+                f"{decide.__name__} is itself the trigger, and a run calls it; pass it as it is: trigger={decide.__name__}"
+            )
         return decide(count(upstream_states))
 
     # Not functools.wraps: its __wrapped__ would show the signature of `decide`.
@@ -135,6 +142,9 @@ def all_finished(counts: Counts) -> bool:
 
 always_run = all_finished
 
+# Of a map over nothing these cannot be true, although they are where there is nothing upstream at all.
+any_successful.wants_some = any_failed.wants_some = True  # type: ignore[attr-defined]  # functions may have attributes
+
 
 @_over_counts
 def manual_only(counts: Counts) -> bool:  # noqa: ARG001 - whatever became of them
@@ -159,7 +169,8 @@ def not_all_skipped(counts: Counts) -> bool:
 def some_failed(at_least: float | None = None, at_most: float | None = None) -> Trigger:
     """Make a trigger that wants the number of failed upstream tasks within bounds, both included.
 
-    A bound below 1 is a fraction of the upstream tasks, any other a number of tasks. Without upstream tasks it is true.
+    A bound below 1 is a fraction of the upstream tasks, any other a number of tasks. Without upstream tasks it is true. Raises TypeError
+    and ValueError for bounds that can mean nothing.
     """
     return _Some("failed", at_least, at_most)
 
@@ -167,7 +178,8 @@ def some_failed(at_least: float | None = None, at_most: float | None = None) -> 
 def some_successful(at_least: float | None = None, at_most: float | None = None) -> Trigger:
     """Make a trigger that wants the number of successful upstream tasks within bounds, both included.
 
-    A bound below 1 is a fraction of the upstream tasks, any other a number of tasks. Without upstream tasks it is true.
+    A bound below 1 is a fraction of the upstream tasks, any other a number of tasks. Without upstream tasks it is true. Raises TypeError
+    and ValueError for bounds that can mean nothing.
     """
     return _Some("successful", at_least, at_most)
 
@@ -177,12 +189,26 @@ class _Some:
 
     def __init__(self, sort: str, at_least: float | None, at_most: float | None) -> None:
         self.__name__ = f"some_{sort}"
+        for name, bound in (("at_least", at_least), ("at_most", at_most)):
+            if bound is None:
+                continue
+            if isinstance(bound, bool) or not isinstance(bound, (int, float)):
+                raise TypeError(
+                    f"{self.__name__}: {name} is {bound!r}; it must be a number of tasks, or a fraction below 1"
+                )
+            if not bound >= 0:
+                raise ValueError(f"{self.__name__}: {name} is {bound!r}; it must not be below 0")
         self._sort = sort
         self._at_least = at_least
         self._at_most = at_most
 
     def __call__(self, upstream_states: Mapping[Any, State] | Iterable[State]) -> bool:
         return self.counted(count(upstream_states))
+
+    @property
+    def wants_some(self) -> bool:
+        """Whether nothing at all is too little."""
+        return bool(self._at_least)
 
     def counted(self, counts: Counts) -> bool:
         """Decide from counts alone."""

@@ -11,6 +11,10 @@ from mpflow.authoring.task import P, R, Task
 
 __all__ = ["FunctionTask"]
 
+# As in `inspect`, which takes long to import.
+_COROUTINE = 0x80
+_ASYNC_GENERATOR = 0x200
+
 
 class FunctionTask(Task[P, R]):
     """A task whose body is a function; what `@task` makes.
@@ -26,6 +30,15 @@ class FunctionTask(Task[P, R]):
             raise TypeError(f"a task is made from a function, not from {fn!r}; write @task above a `def`, or use Task")
         if isinstance(fn, Task):
             raise TypeError(f"{fn!r} is a task already; change its options with .copy(...)")
+        if isinstance(fn, type) and hasattr(fn, "run"):
+            raise TypeError(
+                f"{fn.__name__} is a class with a `run`; derive it from mpflow.Task and make an instance, rather than decorating it"
+            )
+        flags = getattr(getattr(fn, "__code__", None), "co_flags", 0)
+        if flags & (_COROUTINE | _ASYNC_GENERATOR):
+            raise TypeError(
+                f"{getattr(fn, '__name__', fn)!r} is an `async def`, which calling does not run; write a `def` that does asyncio.run(...)"
+            )
         self._options = DEFAULTS.changed(run=fn, signature=read_signature(fn))
         super().__init__(name=name or getattr(fn, "__name__", None), **options)
 

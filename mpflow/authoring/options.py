@@ -137,7 +137,7 @@ def checked_options(
         state_handlers=_handlers(who, state_handlers, on_failure),
         log_stdout=log_stdout,
         task_run_name=task_run_name,
-        nout=nout,
+        nout=None if nout is None else _count(who, "nout", nout),
         priority=_integer(who, "priority", priority),
         resources=_resources(who, resources),
     )

@@ -76,6 +76,12 @@ def admit(
     if counts.skipped and spec.skip_on_upstream_skip:
         return skip()
     trigger = spec.trigger
+    if not counts.total and spec.links and getattr(trigger, "wants_some", False):
+        # A map over nothing: there is something upstream, and it has come to nothing.
+        empty: State = TRIGGERFAIL(
+            f"Trigger {_name(trigger)} needs upstream states, and the map upstream is empty."
+        ).state
+        return empty
     counted = getattr(trigger, "counted", None)
     if counted is None:
         with around():
@@ -99,6 +105,9 @@ def _answer(ask: Callable[[Any], Any], evidence: object) -> State | None:
         if context.get("raise_on_exception"):
             raise
         return TriggerFailed(message=f"The trigger raised {type(error).__name__}: {error}", result=error)
-    name = getattr(ask, "__name__", type(ask).__name__)
-    refusal: State = TRIGGERFAIL(f"The trigger {name} said no.").state
+    refusal: State = TRIGGERFAIL(f"The trigger {_name(ask)} said no.").state
     return refusal
+
+
+def _name(trigger: object) -> str:
+    return str(getattr(trigger, "__name__", type(trigger).__name__))

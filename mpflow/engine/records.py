@@ -32,9 +32,13 @@ class Records:
             return self._hooks.unpack(uid, record)
         return Running() if phase == RUNNING else Pending()
 
-    def _with_children(self, node: int, record: Mapped) -> Mapped:
+    def _with_children(self, node: int, record: Mapped, message: str | None = None) -> Mapped:
         """Return a Mapped state that shows the children as they will be at the first look; the old one may have been looked at."""
-        return record.replace(map_states=lambda: [self.state(uid) for uid in self.children(node)], result=None)
+        return record.replace(
+            map_states=lambda: [self.state(uid) for uid in self.children(node)],
+            result=None,
+            message=record.message if message is None else message,
+        )
 
     @property
     def any_past(self) -> bool:

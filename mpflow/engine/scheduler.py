@@ -492,7 +492,7 @@ class Scheduler(Records):
     def _end_map(self, node: int) -> None:
         record = self._units.records[node]
         if isinstance(record, Mapped):
-            self._units.records[node] = self._with_children(node, record)
+            self._units.records[node] = self._with_children(node, record, _standing(self._units.spreads[node]))
         self._settle(node, node, SUCCEEDED)
 
     # What becomes of a unit.
@@ -743,6 +743,13 @@ class Scheduler(Records):
             yield "something was left to do"
         if self._finished and self._departures.out:
             yield "the run is finished, but attempts are out"
+
+
+def _standing(spread: Spread) -> str:
+    """Say how the children of a mapped node have ended."""
+    sorts = (("succeeded", spread.successful - spread.skipped), ("failed", spread.failed), ("skipped", spread.skipped))
+    counted = [f"{number} {sort}" for sort, number in sorts if number]
+    return f"Mapped over {spread.width}: {', '.join(counted) or 'nothing to do'}."
 
 
 def _mapped(width: int) -> Mapped:

@@ -42,7 +42,7 @@ class Upstream:
         self._reached = _reached(plan, start_nodes)
         self._paired = _paired(plan)
         self._origins: dict[int, Mapping[int, Sequence[int]]] = {}
-        self._verdicts: dict[tuple[int, bool, Counts], State | None] = {}
+        self._verdicts: dict[tuple[int, bool, bool, Counts], State | None] = {}
         """What triggers that need no more than counts have said, as a wide map would ask the same a million times."""
 
     def reaches(self, node: int) -> bool:
@@ -105,7 +105,7 @@ class Upstream:
         return None if verdict is None else verdict.replace()
 
     def _judge(self, spec: TaskSpec, counts: Counts) -> State | None:
-        key = (id(spec.trigger), spec.skip_on_upstream_skip, counts)
+        key = (id(spec.trigger), spec.skip_on_upstream_skip, bool(spec.links), counts)
         if key not in self._verdicts:
             self._verdicts[key] = gate.admit(spec, counts, states=dict, around=nullcontext)
         return self._verdicts[key]
