@@ -15,7 +15,7 @@ from mpflow.errors import StoreError
 from mpflow.runtime.previewing import plan_resume
 from mpflow.runtime.restoring import GO_ON, GONE, REUSE, RUN, WAIT, Decision
 from mpflow.store import SQLiteStore
-from mpflow.store.reading import Run
+from mpflow.store.facts import Run
 
 _MANY = 100_000
 """Units from which on it takes a second to decide about each."""

@@ -15,7 +15,8 @@ from mpflow.cli.targets import directory_of, full_name
 from mpflow.errors import FlowError, StoreError
 from mpflow.runtime.run_names import new_run_id, new_run_name
 from mpflow.store import NullStore, SQLiteStore
-from mpflow.store.reading import Reader, Run
+from mpflow.store.facts import Run
+from mpflow.store.reading import Reader
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,8 @@ from mpflow.cli.stores import reading
 from mpflow.cli.streams import say
 from mpflow.cli.summary import console
 from mpflow.cli.tables import show_table
-from mpflow.store.reading import STANDINGS, Reader, Run
+from mpflow.store.facts import STANDINGS, Run
+from mpflow.store.reading import Reader
 
 
 def list_runs(

@@ -15,8 +15,9 @@ from mpflow.cli.complaint import Complaint
 from mpflow.cli.stores import reading, the_run
 from mpflow.cli.summary import console
 from mpflow.errors import FlowError
+from mpflow.store.facts import RUNNING, LogLine, Run
 from mpflow.store.port import STDERR, STDOUT
-from mpflow.store.reading import RUNNING, LogLine, Reader, Run
+from mpflow.store.reading import Reader
 
 _BATCH = 10_000
 _PAUSE = 0.3

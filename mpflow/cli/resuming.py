@@ -24,8 +24,8 @@ from mpflow.engine.state import Resume
 from mpflow.runtime.restoring import GONE, RUN, WAIT, Decision
 from mpflow.runtime.settings import looking_from
 from mpflow.store import SQLiteStore
+from mpflow.store.facts import RUNNING, Run
 from mpflow.store.port import KeptTask
-from mpflow.store.reading import RUNNING, Run
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

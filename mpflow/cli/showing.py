@@ -16,7 +16,8 @@ from mpflow.cli.streams import say
 from mpflow.cli.summary import closing_line, console, show_paused
 from mpflow.cli.tables import show_table
 from mpflow.errors import FlowError
-from mpflow.store.reading import DIED, PAUSED, RUNNING, Reader, Run, TaskFacts, UnitFacts
+from mpflow.store.facts import DIED, PAUSED, RUNNING, Run, TaskFacts, UnitFacts
+from mpflow.store.reading import Reader
 
 _FAILURES = 10_000
 """More failures than that are not looked at one by one; their number is in the closing line."""

@@ -16,8 +16,9 @@ from mpflow.errors import FlowError
 from mpflow.runtime.keeping import kept_parameters
 from mpflow.runtime.restoring import state_of
 from mpflow.store import SQLiteStore
+from mpflow.store.facts import Run
 from mpflow.store.port import UNKEPT, KeptUnit
-from mpflow.store.reading import Reader, Run
+from mpflow.store.reading import Reader
 
 
 class Lost:

@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from mpflow.cli.complaint import Complaint
 from mpflow.errors import FlowError, StoreError
 from mpflow.runtime import settings
-from mpflow.store.reading import Reader, Run
+from mpflow.store.facts import Run
+from mpflow.store.reading import Reader
 
 _FOLDER, _FILE = ".mpflow", "runs.db"
 

@@ -21,7 +21,7 @@ from types import CodeType, ModuleType
 
 from mpflow._flow import Flow
 from mpflow.cli.complaint import Complaint
-from mpflow.store.reading import Run
+from mpflow.store.facts import Run
 
 
 @dataclass(frozen=True)
