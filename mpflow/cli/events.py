@@ -14,6 +14,8 @@ from rich.console import Console
 from rich.text import Text
 
 from mpflow._context import context
+from mpflow.authoring.literals import Constant
+from mpflow.authoring.parameter import Parameter
 from mpflow.authoring.task import Task
 from mpflow.cli import words
 from mpflow.cli.streams import Lenient
@@ -64,13 +66,14 @@ def apart_from_prints() -> Iterator[TextIO]:
 
 
 def line_for_each(out: Console) -> Any:
-    """Return a state handler that prints a line when a task is over."""
+    """Return a state handler that prints a line when an attempt is over, and where another follows."""
 
     def changed(task: Task[Any, Any], _old: State, new: State) -> None:
-        if not new.is_finished() or new.is_mapped():
+        again = new.is_retrying()
+        if not (new.is_finished() or again) or new.is_mapped() or isinstance(task, (Parameter, Constant)):
             return
         kind = type(new).__name__
-        line = Text("✗ " if new.is_failed() else "✔ ", style=words.color(kind))
+        line = Text("↻ " if again else "✗ " if new.is_failed() else "✔ ", style=words.color(kind))
         line.append(str(context.get("task_full_name", task.name)), style="bold default")
         line.append(f"  {words.state(kind)}", style=f"not bold {words.color(kind)}")
         if new.message and words.state(kind) != "ok":

@@ -30,11 +30,6 @@ class Kept:
     there: bool
     """Whether the store had the run before."""
 
-    @property
-    def words(self) -> str:
-        """What names the run in a command that is typed next."""
-        return f"{flags(self.path)} {self.short}".lstrip() if flags(self.path) else self.short
-
     def read(self) -> tuple[Reader, Run] | None:
         """Open the store and find the run in it; None where it is not there, or cannot be read."""
         try:

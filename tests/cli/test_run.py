@@ -344,6 +344,25 @@ def test_quiet_and_verbose(flow_file, capfd):
     assert "✗ work[1]  failed  ValueError: odd one\n" in out
 
 
+def test_retries_are_told(flow_file, capfd):
+    path = flow_file("""
+@task(max_retries=1, retry_delay=0)
+def flaky(x):
+    if context.task_run_count == 1:
+        raise ValueError("once")
+
+with Flow("r") as flow:
+    flaky(Parameter("x", default=1))
+""")
+    assert call(["run", path, "-v"]) == 0
+    told = [line for line in capfd.readouterr().out.splitlines() if "flaky" in line or "x  ok" in line]
+    assert [line.split()[:3] for line in told] == [
+        ["✗", "flaky", "failed"],
+        ["↻", "flaky", "retrying"],
+        ["✔", "flaky", "ok"],
+    ]
+
+
 def test_fail_fast(flow_file, capsys):
     path = flow_file(MAP.replace("BAD", "0"))
     assert call(["run", path, "--fail-fast"]) == 1
