@@ -126,6 +126,20 @@ class LocalResult(Result):
     >>> kept = LocalResult(dir=tempfile.mkdtemp(), location="{day}/total.pickle").write(42, day="monday")
     >>> LocalResult(dir=kept.dir).read("monday/total.pickle").value
     42
+
+    >>> import os, tempfile
+    >>> from mpflow import Flow, task
+    >>> from mpflow.results import LocalResult
+    >>> folder = tempfile.mkdtemp()
+    >>> @task(result=LocalResult(dir=folder), target="{x}.pickle")
+    ... def square(x):
+    ...     return x * x
+    >>> with Flow("squares") as flow:
+    ...     squared = square(3)
+    >>> type(flow.run().result[squared]).__name__, os.listdir(folder)
+    ('Success', ['3.pickle'])
+    >>> type(flow.run().result[squared]).__name__
+    'Cached'
     """
 
     suffix: ClassVar[str] = ".pickle"

@@ -180,6 +180,19 @@ def some_successful(at_least: float | None = None, at_most: float | None = None)
 
     A bound below 1 is a fraction of the upstream tasks, any other a number of tasks. Without upstream tasks it is true. Raises TypeError
     and ValueError for bounds that can mean nothing.
+
+    >>> from mpflow import Flow, task
+    >>> from mpflow.triggers import some_successful
+    >>> @task
+    ... def invert(x):
+    ...     return 1 / x
+    >>> @task(trigger=some_successful(at_least=0.5))
+    ... def report(values):
+    ...     return "good enough"
+    >>> with Flow("inverse") as flow:
+    ...     told = report(invert.map([0, 1, 2]))
+    >>> flow.run().result[told].result
+    'good enough'
     """
     return _Some("successful", at_least, at_most)
 

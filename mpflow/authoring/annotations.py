@@ -36,14 +36,34 @@ class mapped(EdgeAnnotation):  # noqa: N801 - reads as a verb where it is used
 
 
 class unmapped(EdgeAnnotation):  # noqa: N801 - reads as a verb where it is used
-    """Give this argument whole to every child of a map: `t.map(xs, unmapped(y))`."""
+    """Give this argument whole to every child of a map: `t.map(xs, unmapped(y))`.
+
+    >>> from mpflow import Flow, task, unmapped
+    >>> @task
+    ... def add(x, y):
+    ...     return x + y
+    >>> with Flow("sums") as flow:
+    ...     sums = add.map([1, 2, 3], unmapped(10))
+    >>> flow.run().result[sums].result
+    [11, 12, 13]
+    """
 
     __slots__ = ()
     marks: ClassVar[dict[str, bool]] = {"mapped": False}
 
 
 class flatten(EdgeAnnotation):  # noqa: N801 - reads as a verb where it is used
-    """Take one level of nesting out of this argument first: `t.map(flatten(lists))`."""
+    """Take one level of nesting out of this argument first: `t.map(flatten(lists))`.
+
+    >>> from mpflow import Flow, flatten, task
+    >>> @task
+    ... def negate(x):
+    ...     return -x
+    >>> with Flow("flat") as flow:
+    ...     negated = negate.map(flatten([[1], [2, 3]]))
+    >>> flow.run().result[negated].result
+    [-1, -2, -3]
+    """
 
     __slots__ = ()
     marks: ClassVar[dict[str, bool]] = {"flattened": True}

@@ -41,6 +41,15 @@ def task(fn: Any = None, /, **options: Any) -> Any:
     """Make a task from a function: `@task`, or `@task(max_retries=3, retry_delay=10)`.
 
     The options are those of `Task`. Raises TypeError for an unknown option, with the nearest known one.
+
+    >>> from mpflow import Flow, task
+    >>> @task(max_retries=2, retry_delay=0)
+    ... def double(x: int) -> int:
+    ...     return 2 * x
+    >>> with Flow("doubling") as flow:
+    ...     result = double(21)
+    >>> flow.run().result[result].result
+    42
     """
     if fn is None:
         return lambda function: _made(function, options)
@@ -61,7 +70,17 @@ def _made(fn: Any, options: dict[str, Any]) -> FunctionTask[..., Any]:
 
 @contextmanager
 def tags(*tags: str) -> Iterator[None]:
-    """Add tags to every task made or called in the block."""
+    """Add tags to every task made or called in the block.
+
+    >>> from mpflow import Flow, tags, task
+    >>> @task
+    ... def load() -> int:
+    ...     return 1
+    >>> with Flow("f") as flow, tags("nightly"):
+    ...     loaded = load()
+    >>> sorted(loaded.tags)
+    ['nightly']
+    """
     with context(tags={*tags, *(context.get("tags") or ())}):
         yield
 

@@ -36,6 +36,15 @@ class Parameter(_StandIn):
     """A value named when the flow is built and given when it is run: `flow.run(x=3)`.
 
     Its slug is its name, so a flow has one of each name. Without a default it is required. It has no upstream tasks.
+
+    >>> from mpflow import Flow, Parameter, task
+    >>> @task
+    ... def add(x, y):
+    ...     return x + y
+    >>> with Flow("sum") as flow:
+    ...     total = add(Parameter("x"), Parameter("y", default=10))
+    >>> flow.run(x=1).result[total].result
+    11
     """
 
     def __init__(

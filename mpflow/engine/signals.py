@@ -118,7 +118,21 @@ _RUN_COUNT_AT = 5
 
 
 class LOOP(Signal):
-    """The task runs again at once, with this signal's result as `context.task_loop_result`."""
+    """The task runs again at once, with this signal's result as `context.task_loop_result`.
+
+    >>> from mpflow import Flow, context, task
+    >>> from mpflow.engine.signals import LOOP
+    >>> @task
+    ... def count_to_three():
+    ...     n = context.get("task_loop_result", 0) + 1
+    ...     if n < 3:
+    ...         raise LOOP(result=n)
+    ...     return n
+    >>> with Flow("loop") as flow:
+    ...     counted = count_to_three()
+    >>> flow.run().result[counted].result
+    3
+    """
 
     state_type = Looped
 

@@ -58,6 +58,17 @@ class ProcessExecutor:
     env: environment variables to add in workers.
 
     As a context manager it keeps its workers from one run to the next. Raises ValueError for arguments out of range.
+
+    >>> from mpflow import Flow, task
+    >>> from mpflow.executors import ProcessExecutor
+    >>> @task
+    ... def square(x):
+    ...     return x * x
+    >>> with Flow("squares") as flow:
+    ...     squares = square.map(range(4))
+    >>> with ProcessExecutor(max_workers=2) as executor:
+    ...     flow.run(executor=executor).result[squares].result
+    [0, 1, 4, 9]
     """
 
     kills = True

@@ -64,6 +64,19 @@ class SQLiteStore:
 
     Beside it are `path`-lock, and `path`-results with the results that are too large for the file. `target` is written down with
     each run that begins here: the file, or `pkg.mod:flow`, by which `mpflow resume` finds the flow again.
+
+    >>> import tempfile
+    >>> from mpflow import Flow, task
+    >>> @task
+    ... def one():
+    ...     return 1
+    >>> with Flow("kept") as flow:
+    ...     made = one()
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     first = flow.run(store=f"{folder}/runs.db", run_id="nightly")
+    ...     again = flow.run(store=f"{folder}/runs.db", run_id="nightly", resume=True)
+    >>> again.result[made].result
+    1
     """
 
     def __init__(self, path: str | os.PathLike[str], *, target: str | None = None) -> None:

@@ -30,6 +30,17 @@ def apply_map(func: Callable[..., Any], *args: Any, flow: Any = None, **kwargs: 
     Arguments are mapped over unless `unmapped`. Inside, tasks are called plainly; case and resource blocks work too. With
     `flow=`, the function is given a flow to add to as `flow`. Raises TypeError for an argument that cannot be mapped over and
     ValueError outside a flow.
+
+    >>> from mpflow import Flow, apply_map, task
+    >>> @task
+    ... def inc(x):
+    ...     return x + 1
+    >>> def twice(x):
+    ...     return inc(inc(x))
+    >>> with Flow("f") as flow:
+    ...     mapped = apply_map(twice, [1, 2, 3])
+    >>> flow.run().result[mapped].result
+    [3, 4, 5]
     """
     target: Graph | None = flow if flow is not None else context.get("flow")
     if target is None:

@@ -20,6 +20,23 @@ class case:  # noqa: N801 - reads as a statement where it is used
             table = read_csv(path)
 
     Raises TypeError if the value is itself a task: it must be known when the flow is built.
+
+    >>> from mpflow import Flow, case, merge, task
+    >>> @task
+    ... def flag() -> bool:
+    ...     return False
+    >>> @task
+    ... def say(what: str) -> str:
+    ...     return what
+    >>> with Flow("either") as flow:
+    ...     yes = flag()
+    ...     with case(yes, True):
+    ...         one = say("yes")
+    ...     with case(yes, False):
+    ...         other = say("no")
+    ...     said = merge(one, other)
+    >>> flow.run().result[said].result
+    'no'
     """
 
     def __init__(self, task: Any, value: Any) -> None:

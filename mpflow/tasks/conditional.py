@@ -63,6 +63,20 @@ def switch(condition: Any, cases: Mapping[Any, Any], mapped: bool = False) -> No
     """Run only the task under the value that `condition` returns; the others are skipped.
 
     `mapped` decides for each child of a map on its own.
+
+    >>> from mpflow import Flow, switch, task
+    >>> @task
+    ... def colour() -> str:
+    ...     return "red"
+    >>> @task
+    ... def paint(what: str) -> str:
+    ...     return what
+    >>> with Flow("paint") as flow:
+    ...     red, blue = paint("it red"), paint("it blue")
+    ...     switch(colour(), {"red": red, "blue": blue})
+    >>> state = flow.run()
+    >>> state.result[red].result, state.result[blue].is_skipped()
+    ('it red', True)
     """
     with tags("switch"):
         for value, task in cases.items():

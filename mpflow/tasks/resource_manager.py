@@ -160,15 +160,24 @@ def resource_manager(
 def resource_manager(resource_class: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     """Make a resource manager of a class with `setup` (optional) and `cleanup` methods.
 
-        @resource_manager
-        class Cluster:
-            def __init__(self, size): ...
-            def setup(self): ...  # returns the resource
-            def cleanup(self, resource): ...
-
-        with Flow("work") as flow:
-            with Cluster(3) as cluster:
-                train(cluster)
+    >>> from mpflow import Flow, resource_manager, task
+    >>> @resource_manager
+    ... class Cluster:
+    ...     def __init__(self, size):
+    ...         self.size = size
+    ...     def setup(self):
+    ...         return f"cluster of {self.size}"
+    ...     def cleanup(self, resource):
+    ...         print("cleaned up", resource)
+    >>> @task
+    ... def train(cluster):
+    ...     return f"trained on a {cluster}"
+    >>> with Flow("work") as flow:
+    ...     with Cluster(3) as cluster:
+    ...         trained = train(cluster)
+    >>> flow.run().result[trained].result
+    cleaned up cluster of 3
+    'trained on a cluster of 3'
 
     Setup, use and cleanup may happen in different processes; the manager and the resource travel between them.
     """
