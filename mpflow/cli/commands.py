@@ -15,6 +15,7 @@ from mpflow.cli.complaint import Complaint
 from mpflow.cli.flow_commands import COMMANDS as FLOW_COMMANDS
 from mpflow.cli.store_commands import COMMANDS as STORE_COMMANDS
 from mpflow.cli.streams import let_go, make_ready
+from mpflow.errors import FlowError, StoreError
 
 OK, FAILED, USAGE, PAUSED, INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -76,6 +77,10 @@ def call(arguments: list[str] | None = None) -> int:
     except Complaint as complaint:
         click.echo(f"mpflow: {complaint}", err=True)
         return complaint.code
+    except (FlowError, StoreError) as error:
+        # What they say is written for whoever typed the command.
+        click.echo(f"mpflow: {error}", err=True)
+        return USAGE
     except BrokenPipeError:
         # Whoever read the answer has read enough.
         return OK

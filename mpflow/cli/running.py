@@ -26,11 +26,12 @@ from mpflow.cli.summary import console, show, units
 from mpflow.cli.targets import Target, directory_of, load
 from mpflow.engine.state import State
 from mpflow.errors import EngineBug, MpflowError, RunInUse, StoreError, WorkersUnavailable
+from mpflow.executors.port import get_executor
 from mpflow.executors.surroundings import usable_cpus
 from mpflow.pictures.drawing import drawing_of
 from mpflow.pictures.text import as_text
 from mpflow.runtime.interrupts import patiently
-from mpflow.runtime.settings import looking_from, setting
+from mpflow.runtime.settings import SETTINGS, looking_from, setting
 from mpflow.store import SQLiteStore
 
 OK, FAILED, USAGE, PAUSED, INTERRUPTED = 0, 1, 2, 3, 130
@@ -100,6 +101,7 @@ def overlaid(
         "flow_run_name": asked.name,
     }
     arguments.update({name: value for name, value in typed.items() if value is not None})
+    _check(arguments.get("executor") or found.flow.executor)
     if limits:
         there = arguments.get("limits") or {}
         assert isinstance(there, Mapping)
@@ -109,6 +111,16 @@ def overlaid(
         arguments["start_tasks"] = starts
         arguments["task_states"] = states
     return arguments
+
+
+def _check(executor: object) -> None:
+    """Complain of settings and executors that cannot be meant, before anything is written down."""
+    for name in SETTINGS:
+        setting(name)
+    try:
+        get_executor(executor or setting("executor"))
+    except (ValueError, TypeError) as error:
+        raise Complaint(str(error)) from None
 
 
 def described(flow: Flow, arguments: Mapping[str, object]) -> str:

@@ -482,6 +482,31 @@ def bad(capsys, *arguments: str) -> str:
     return err
 
 
+@pytest.mark.parametrize(
+    ("variable", "words"),
+    [
+        ("WORKERS", "mpflow: MPFLOW_WORKERS is 'x'; it must be a whole number"),
+        ("EXECUTOR", "mpflow: unknown executor 'x'"),
+        ("LIMITS", "mpflow: MPFLOW_LIMITS is 'x'; it must name resources"),
+        ("LOG_LEVEL", "mpflow: MPFLOW_LOG_LEVEL is 'x'; it must be one of DEBUG"),
+        ("MEMORY_LIMIT", "mpflow: MPFLOW_MEMORY_LIMIT is 'x'"),
+    ],
+)
+def test_settings_that_cannot_be_meant(flow_file, capsys, monkeypatch, variable, words):
+    monkeypatch.setenv(f"MPFLOW_{variable}", "x")
+    for dry in ([], ["-n"]):
+        assert bad(capsys, "run", flow_file(ONE), *dry).startswith(words)
+    assert not os.path.exists(os.path.join(os.environ["MPFLOW_HOME"], "runs.db"))
+
+
+def test_a_file_of_settings_that_cannot_be_meant(flow_file, capsys, tmp_path):
+    path = flow_file(ONE)
+    (tmp_path / "mpflow.toml").write_text("wrokers = 3\n")
+    assert f"{tmp_path}/mpflow.toml sets 'wrokers', which is no setting of mpflow; did you mean 'workers'?" in bad(
+        capsys, "run", path
+    )
+
+
 def test_missing_file(capsys):
     assert bad(capsys, "run", "no_such.py") == "mpflow: there is no file no_such.py\n"
 
