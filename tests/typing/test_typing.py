@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -44,3 +46,29 @@ def test_errors_stand_where_they_are_expected(path, reported):
     found = reported.get(path.name, {})
     assert set(found) == set(expected)
     assert not {number: found[number] for number, code in expected.items() if code not in found[number]}
+
+
+@pytest.fixture(scope="module")
+def reported_by_pyright(tmp_path_factory):
+    """Check the same snippets with pyright, as basedpyright packs it; return the lines with errors by file name."""
+    pytest.importorskip("basedpyright")
+    folder = tmp_path_factory.mktemp("pyright")
+    for path in HERE.glob("*/*.py"):
+        (folder / path.name).write_text(path.read_text())
+    (folder / "pyrightconfig.json").write_text('{"typeCheckingMode": "standard", "pythonVersion": "3.10"}')
+    done = subprocess.run(
+        [sys.executable, "-m", "basedpyright", "-p", ".", "--pythonpath", sys.executable, "--outputjson"],
+        cwd=folder, capture_output=True, text=True, timeout=150, check=False,
+    )  # fmt: skip
+    found: dict[str, set[int]] = {}
+    for each in json.loads(done.stdout)["generalDiagnostics"]:
+        if each["severity"] == "error":
+            found.setdefault(Path(each["file"]).name, set()).add(each["range"]["start"]["line"] + 1)
+    return found
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("path", sorted(HERE.glob("*/*.py")), ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_pyright_reports_the_same_lines(path, reported_by_pyright):
+    expected = {number for number, line in enumerate(path.read_text().splitlines(), 1) if MARK.search(line)}
+    assert reported_by_pyright.get(path.name, set()) == expected
