@@ -91,7 +91,8 @@ def outcome(out: Console, reader: Reader, run: Run, *, word: str | None = None, 
     # A trigger that said no to a run that went well is a branch not taken.
     relevant = [unit for unit in units if unit.state != "TriggerFailed" or run.standing != "Success"]
     show_failures(out, map(failure_of, relevant), debug=f"mpflow debug{where} {short}")
-    paused = [unit.full_name for unit in reader.units(run, state="Paused")] if run.counts.get("Paused") else []
+    waiting = reader.units(run, state="Paused") if run.counts.get("Paused") else []
+    paused = [(unit.name, None if unit.index < 0 else unit.index) for unit in waiting]
     show_paused(out, paused, approve=f"mpflow resume{where} {short} --approve")
     flying = reader.in_flight(run) if run.standing in (RUNNING, DIED, "Interrupted") else []
     groups: dict[str, list[int]] = {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import IO, cast
 
 from rich.console import Console
@@ -54,7 +54,7 @@ def show(
     out = console()
     counts: Counter[str] = Counter()
     failures = []
-    paused: list[str] = []
+    paused: list[tuple[str, int | None]] = []
     if not isinstance(state.result, Mapping):
         out.print(Text(f"✗ {state.message}", style="red"))
     else:
@@ -66,7 +66,7 @@ def show(
             if own.is_failed():
                 failures.append(failure_of(task.name, index, own))
             elif isinstance(own, Paused):
-                paused.append(task.name if index is None else f"{task.name}[{index}]")
+                paused.append((task.name, index))
     show_failures(out, failures)
     show_paused(out, paused)
     out.print(closing_line(word or word_for(state, paused=bool(paused)), flow.name, counts, seconds=seconds))
@@ -79,11 +79,14 @@ def word_for(state: State, *, paused: bool) -> str:
     return "FAILED" if state.is_failed() else "PAUSED" if paused else "UNFINISHED"
 
 
-def show_paused(out: Console, names: list[str], *, approve: str | None = None) -> None:
+def show_paused(out: Console, paused: Iterable[tuple[str, int | None]], *, approve: str | None = None) -> None:
     """Print what waits for somebody; `approve` is the command that lets a task run, up to where it is named."""
-    for name in names:
+    groups: dict[str, list[int]] = {}
+    for name, index in paused:
+        groups.setdefault(name, []).extend([] if index is None else [index])
+    for name, indexes in groups.items():
         line = Text("⏸ ", style="yellow")
-        line.append(name, style="bold")
+        line.append(words.children(name, indexes), style="bold")
         line.append(" is paused", style="not bold default")
         if approve is not None:
             line.append(f"; let it run:  {approve} {quoted(name)}", style="not bold default")

@@ -205,6 +205,16 @@ def test_a_paused_run(flow_file: Callable[..., str], capfd: pytest.CaptureFixtur
     assert "SUCCESS" in out
 
 
+def test_paused_children_are_approved_together(
+    flow_file: Callable[..., str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = flow_file(PAUSES.replace("publish(draft())", "publish.map([1, 2, 3])"))
+    out = said(capfd, "run", path, "--run-id", "n", code=3)
+    assert "⏸ publish[0–2] (3) is paused; let it run:  mpflow resume n --approve publish\n" in out
+    out = said(capfd, "resume", "n", "--approve", "publish")
+    assert out.count("published") == 3
+
+
 def test_a_task_that_the_flow_has_no_more(night: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     said(capfd, "run", night, "--run-id", "n")
     text = Path(night).read_text()
