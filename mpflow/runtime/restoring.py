@@ -223,7 +223,7 @@ class _Rules:
         states: list[State | None] = [None] * width
         for index in range(width):
             unit = row.units.get(index)
-            action, reason = RUN, "was cut off" if unit is None else ""
+            action, reason = RUN, "" if unit is not None else "was cut off" if index in row.cut_off else "never ran"
             if any(index in children for children in paired):
                 reason = "upstream reruns"
             elif unit is not None:

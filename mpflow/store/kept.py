@@ -24,11 +24,12 @@ def kept_tasks(connection: sqlite3.Connection, files: Files, run: int) -> dict[s
         if type(data) is str:
             file, data = files.find(run, data, size), None  # noqa: PLW2901 - a name is no data
         tasks[task][1].units[index] = KeptUnit(state, message, how, data, file, print_, trace)
-    for task, count in connection.execute(
-        "SELECT task, count(DISTINCT idx) FROM attempts WHERE run = ? GROUP BY task", (run,)
-    ):
+    for task, index in connection.execute("SELECT DISTINCT task, idx FROM attempts WHERE run = ?", (run,)):
         if task in tasks:
-            tasks[task][1].tried = count
+            row = tasks[task][1]
+            row.tried += 1
+            if index not in row.units:
+                row.cut_off.add(index)
     return dict(tasks.values())
 
 

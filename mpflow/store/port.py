@@ -165,6 +165,8 @@ class KeptTask:
     units: dict[int, KeptUnit] = field(default_factory=dict)
     tried: int = 0
     """How many units of it have ever been attempted."""
+    cut_off: set[int] = field(default_factory=set)
+    """Those that have been attempted and have no state."""
 
 
 class Journal(Protocol):
