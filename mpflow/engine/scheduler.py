@@ -203,15 +203,15 @@ class Scheduler(Records):
         return self._commands()
 
     def _take(self, event: Event) -> None:
-        note: tuple[object, ...] = (event,)
         if isinstance(event, AttemptsEnded):
-            note = ("AttemptsEnded", len(event.units), *event.units[:3])
-        elif isinstance(event, Restored):
+            self._history.append((self._now, "AttemptsEnded", len(event.units), *event.units[:3]))
+            self._attempts_ended(event)
+            return
+        note: tuple[object, ...] = (event,)
+        if isinstance(event, Restored):
             note = ("Restored", event.node, event.index, type(event.state).__name__)
         self._history.append((self._now, *note))
-        if isinstance(event, AttemptsEnded):
-            self._attempts_ended(event)
-        elif isinstance(event, Unbegun):
+        if isinstance(event, Unbegun):
             self._unbegun(event)
         elif isinstance(event, SlotsChanged):
             self._departures.have_slots(event.slots)

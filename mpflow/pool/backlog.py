@@ -89,6 +89,16 @@ class Backlog:
                 links.remove(link)
         return batches
 
+    def take_one(self, link: Link) -> Order:
+        """Move the first order to the queue of a link that has nothing to do."""
+        order = self.orders.popleft()
+        order.cost = self._costs.get(order.work.body, 0) or BUDGET_NS
+        order.link = link.number
+        link.queue.append(order)
+        link.load += order.cost
+        link.taken += 1
+        return order
+
     def take(self, link: Link, most: int) -> list[Order]:
         """Move up to `most` orders of one body from the backlog to a link, as far as it has room."""
         backlog, queue = self.orders, link.queue

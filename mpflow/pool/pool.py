@@ -373,7 +373,7 @@ class Pool:
             # The usual case of a chain: whoever has nothing to do.
             for link in self._links.values():
                 if not link.queue and self._backlog.open_to_work(link):
-                    self._send_batches([(link, self._backlog.take(link, 1))])
+                    self._send_batches([(link, [self._backlog.take_one(link)])])
                     return
         batches = self._backlog.share_out(self._links.values())
         if batches:

@@ -217,6 +217,10 @@ class Coordinator:
                 if not spec.links:
                     jobs.append(_new(Job, (uid, 1, uid, -1, 1, spec.slug, (), None)))
                     continue
+                ready = inputs.passed_on(uid)
+                if ready is not None:
+                    jobs.append(_new(Job, (uid, 1, uid, -1, 1, spec.slug, ready, None)))
+                    continue
             node, index = scheduler.unit(uid)
             info = scheduler.attempt(uid)
             # Opening or indexing an upstream result runs the user's code.

@@ -34,6 +34,19 @@ class Inputs:
         self._sealed_elements: dict[int, Sequence[bytes] | None] = {}
         """Per node that is mapped over: the pickles of its result's elements, where its worker has made them."""
 
+    def passed_on(self, node: int) -> Sequence[Input] | None:
+        """Return the inputs of a plain node if all of them are bytes that are passed on as they are; else None."""
+        record_of = self._scheduler.record
+        inputs: list[Input] = []
+        for upstream, key, _, flattened, _ in self._specs[node].links:
+            if key is None:
+                continue
+            record = record_of(upstream)
+            if type(record) is not bytes or flattened:
+                return None
+            inputs.append(_new(Input, (key, SEALED, record)))
+        return inputs
+
     def of(self, node: int, index: int) -> Sequence[Input]:
         """Return the inputs of one unit; raises what opening or indexing a user's object raises."""
         links = self._specs[node].links

@@ -23,6 +23,8 @@ class Watch:
         record = self._scheduler.record
         for uid in units:
             state = record(uid)
+            if type(state) is bytes:
+                continue
             if isinstance(state, State) and state.is_failed() and not isinstance(state, TriggerFailed):
                 self._log_failure(uid, state)
 
