@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import pickle
+import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
@@ -21,6 +23,7 @@ from mpflow.worker.perform import describe
 
 if TYPE_CHECKING:
     from mpflow.authoring.compile import Compiled
+    from mpflow.authoring.graph import Graph
     from mpflow.engine.scheduler import Scheduler
     from mpflow.executors.port import AttemptFacts
     from mpflow.runtime.recording import Recorder
@@ -107,7 +110,7 @@ def open_run(
     *,
     run_id: str,
     run_name: str,
-    flow_name: str,
+    graph: Graph,
     parameters: Mapping[str, object],
     executor: object,
     workers: int | None,
@@ -120,13 +123,25 @@ def open_run(
     facts = RunFacts(
         id=run_id,
         name=run_name,
-        flow=flow_name,
+        flow=graph.name,
+        # Whoever made the store may know better.
+        target=None if getattr(store, "target", None) else _script_of(graph),
         parameters=_pickled(parameters),
         shown=shown(parameters),
         executor=_told(executor, workers),
         facts=surroundings(options),
     )
     return Keeping(store.open(facts, resume=bool(resume)), run_id)
+
+
+def _script_of(graph: Graph) -> str | None:
+    """Where the flow is to be found again, as in "/home/me/sim.py:flow", if the program's own script binds it to a name."""
+    main = sys.modules.get("__main__")
+    file = getattr(main, "__file__", None)
+    if not isinstance(file, str) or not os.path.isfile(file):
+        return None
+    name = next((name for name, value in vars(main).items() if value is graph), None)
+    return None if name is None else f"{os.path.abspath(file)}:{name}"
 
 
 def _told(executor: object, workers: int | None) -> str:

@@ -77,7 +77,7 @@ def run_graph(
             options.store,
             run_id=run_id,
             run_name=run_name,
-            flow_name=graph.name,
+            graph=graph,
             parameters=options.kept_parameters,
             executor=options.executor,
             workers=options.max_workers,

@@ -397,3 +397,17 @@ with Flow("talk") as flow:
     assert "to everybody" in said(capfd, "logs", "n", "talk")
     assert "everybody" not in said(capfd, "logs", "n", "--stderr")
     assert "stderr  mpflow.talk: to whoever looks" in said(capfd, "logs", "n", "--stderr")
+
+
+@pytest.mark.parametrize("call_", ["flow.run", "if __name__ == '__main__':\n    flow.run"], ids=["bare", "guarded"])
+def test_what_python_began_is_resumed_from_the_command_line(
+    night: str, tmp_path: Path, capfd: pytest.CaptureFixture[str], call_: str
+) -> None:
+    text = Path(night).read_text()
+    Path(night).write_text(f"{text}\n{call_}(store={str(tmp_path / '.mpflow' / 'runs.db')!r}, run_id='n', n=4)\n")
+    (tmp_path / "fail").touch()
+    subprocess.run([sys.executable, night], check=True, capture_output=True, cwd="/")
+    (tmp_path / "fail").unlink()
+    marks(tmp_path)
+    said(capfd, "resume", "last")
+    assert marks(tmp_path) == ["simulate 2", "total"]
