@@ -38,7 +38,7 @@ from mpflow.store.port import (
     SuccessRow,
     UnitRow,
 )
-from mpflow.worker.codec import dump, encode_result
+from mpflow.worker.codec import by_name, dump, encode_result
 from mpflow.worker.failures import tell
 from mpflow.worker.perform import RETURNED
 
@@ -120,7 +120,7 @@ class Recorder:
                     self._note_printed(node, index, facts)
             number = numbers[node]
             if isinstance(record, (bytes, Sealed)):
-                data = record if type(record) is bytes else _whole(record)
+                data = by_name(record if type(record) is bytes else _whole(record))
                 successes.append(_new(SuccessRow, (number, index, data, *facts[:5])))
             elif isinstance(record, State):
                 if isinstance(record, Mapped) and node not in self._widths:
@@ -211,7 +211,7 @@ def _whole(record: bytes | Sealed) -> bytes:
 
 def _pickled_result(state: State) -> bytes | None:
     sealed = state.sealed
-    return _sealed(state.result) if sealed is None else _whole(sealed)
+    return _sealed(state.result) if sealed is None else by_name(_whole(sealed))
 
 
 def _pickled(state: State) -> bytes | None:

@@ -33,7 +33,7 @@ from mpflow.engine.state import (
 from mpflow.runtime.fingerprints import Fingerprints
 from mpflow.store.files import FiledResult
 from mpflow.store.port import RESULT, STATE, UNKEPT, KeptTask, KeptUnit
-from mpflow.worker.codec import trial
+from mpflow.worker.codec import known_to_workers, trial
 from mpflow.worker.perform import RETURNED, describe
 
 RUN: Final = "run"
@@ -278,8 +278,10 @@ def state_of(unit: KeptUnit) -> State:
             raise TypeError(f"{type(state).__name__} is no state")
         return state
     # A result that names classes is loaded once on trial: better to run its task again than to fail those that read it.
-    trial(sealed.data)
-    return Success(RETURNED if unit.message is None else unit.message, sealed)
+    names = trial(sealed.data)
+    # What workers cannot import they are sent with this process's classes, which are those of the bodies.
+    result = sealed if names is None or known_to_workers(names) else pickle.loads(sealed.data)
+    return Success(RETURNED if unit.message is None else unit.message, result)
 
 
 def _named(unit: KeptUnit) -> State:

@@ -11,7 +11,9 @@ import errno
 import os
 import sqlite3
 import stat
+import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from typing import Final
 
@@ -71,9 +73,7 @@ def connect(path: str, *, create: bool = True) -> sqlite3.Connection:
     Raises StoreError for whatever is wrong; with `create=False` also where there is nothing.
     """
     with told(path):
-        _look(path, create=create)
-        # One thread works on a run, but not always the one that opened it.
-        connection = sqlite3.connect(path, timeout=PATIENCE, isolation_level=None, check_same_thread=False)
+        connection = _Connection.made(path, create=create)
         try:
             _prepare(connection, path)
         except BaseException:
@@ -85,8 +85,7 @@ def connect(path: str, *, create: bool = True) -> sqlite3.Connection:
 def connect_to_read(path: str) -> sqlite3.Connection:
     """Open a store that is there, for looking only; it is not even brought up to date. Raises StoreError."""
     with told(path):
-        _look(path, create=False)
-        connection = sqlite3.connect(path, timeout=PATIENCE, isolation_level=None, check_same_thread=False)
+        connection = _Connection.made(path, create=False)
         try:
             version = connection.execute("PRAGMA user_version").fetchone()[0]
             if version != schema.VERSION:
@@ -96,6 +95,41 @@ def connect_to_read(path: str) -> sqlite3.Connection:
             connection.close()
             raise
         return connection
+
+
+_guard: Final = threading.Lock()
+_in_use: Final[Counter[tuple[int, str]]] = Counter()
+"""How many connections this process has to each store, by pid and path."""
+
+
+class _Connection(sqlite3.Connection):
+    """A connection that is counted.
+
+    To close any descriptor of a file is to let go of all the process's locks on it, SQLite's too. So a store is looked into with a
+    descriptor of our own only while this process has no connection to it.
+    """
+
+    counted: tuple[int, str] | None = None
+
+    @classmethod
+    def made(cls, path: str, *, create: bool) -> _Connection:
+        with _guard:
+            key = os.getpid(), path
+            if not _in_use[key]:
+                _look(path, create=create)
+            # One thread works on a run, but not always the one that opened it.
+            made = sqlite3.connect(path, timeout=PATIENCE, isolation_level=None, check_same_thread=False, factory=cls)
+            made.counted = key
+            _in_use[key] += 1
+            return made
+
+    def close(self) -> None:
+        """Close it; then the store may be looked into again."""
+        super().close()
+        with _guard:
+            if self.counted is not None:
+                _in_use[self.counted] -= 1
+                self.counted = None
 
 
 def _look(path: str, *, create: bool) -> None:
@@ -126,8 +160,9 @@ def _look(path: str, *, create: bool) -> None:
     page = int.from_bytes(head[16:18], "big")
     pages = int.from_bytes(head[28:32], "big")
     sure = head[24:28] == head[92:96]
-    # Where a log is left over from a crash, it may hold the rest.
-    if sure and size < pages * (65536 if page == 1 else page) and not _filled(f"{path}-wal"):
+    short = sure and size < pages * (65536 if page == 1 else page)
+    # Where a log is left over from a crash, or still in use, it may hold the rest; then the rest may have come meanwhile.
+    if short and not _filled(f"{path}-wal") and os.stat(path).st_size == size:
         raise StoreError(
             f"the run store {path} is damaged: it ends before its time, at {size} bytes; "
             "put a copy in its place, or move it away to begin anew"
@@ -142,9 +177,13 @@ def _filled(path: str) -> bool:
 
 
 def _prepare(connection: sqlite3.Connection, path: str) -> None:
+    # All at one moment: another process may be making the store right now.
+    connection.execute("BEGIN")
     number = connection.execute("PRAGMA application_id").fetchone()[0]
     version = connection.execute("PRAGMA user_version").fetchone()[0]
-    if number != schema.APPLICATION_ID and connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+    tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    connection.execute("COMMIT")
+    if number != schema.APPLICATION_ID and tables:
         raise StoreError(
             f"the run store {path} is a database of some other program, which is left as it is; give another path"
         )

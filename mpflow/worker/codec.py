@@ -10,7 +10,7 @@ import io
 import pickle
 import sys
 from collections import ChainMap
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
 from importlib.machinery import PathFinder
@@ -290,6 +290,27 @@ def trial(data: bytes, buffers: Sequence[Any] = ()) -> tuple[str, ...] | None:
     attempt = _Trial(data, buffers)
     attempt.load()
     return tuple(attempt.names)
+
+
+def known_to_workers(names: Iterable[str]) -> bool:
+    """Whether workers can import what a pickle names, as `trial` returns it."""
+    return all(_travels(name.partition(":")[0]) for name in names)
+
+
+def by_name(data: bytes) -> bytes:
+    """Name the classes that a worker sent by value, where this process has them under their names.
+
+    Another process has classes of its own, and one that came by value from here would be none of them.
+    """
+    if b"cloudpickle" not in data:
+        return data
+    # Both run the user's code, some of which exits.
+    try:
+        return _dumps(_loads(data), PROTOCOL)
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # noqa: BLE001 - see above
+        return data
 
 
 def decode(data: bytes) -> object:

@@ -173,3 +173,44 @@ def test_what_was_not_committed_is_not_there(keeping: Store) -> None:
     journal.append([UnitRow(number, -1, "Success")])
     assert journal.restore()["a-1"].units == {}
     journal.close("Success")
+
+
+_TAKES_EXCLUSIVELY = """
+import fcntl, sys
+with open(sys.argv[1], "r+b") as file:
+    # Where SQLite's readers have their locks.
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 510, 0x40000002)
+    except BlockingIOError:
+        print("held")
+    else:
+        print("free")
+"""
+
+
+def test_another_run_of_the_same_process_leaves_sqlite_s_locks_alone(keeping: Store, tmp_path: Path) -> None:
+    import subprocess
+    import sys
+
+    def locks() -> str:
+        command = [sys.executable, "-c", _TAKES_EXCLUSIVELY, str(tmp_path / "runs.db")]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout.strip()
+
+    journal = keeping.open(facts(), resume=False)
+    assert locks() == "held"
+    keeping.open(facts("beside"), resume=True).close("Success")
+    assert keeping.parameters("beside") == b""
+    assert locks() == "held"
+    journal.close("Success")
+    assert locks() == "free"
+
+
+def test_two_threads_make_one_store(tmp_path: Path) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(4) as threads:
+        for number in range(20):
+            store = SQLiteStore(tmp_path / f"runs-{number}.db")
+            opened = [threads.submit(store.open, facts(f"r{n}"), resume=True) for n in range(4)]
+            for each in opened:
+                each.result().close("Success")

@@ -780,3 +780,52 @@ def crashed_timed_out_and_paused_states_last(method: str) -> None:
         ("late", 1),
         ("pause", 2),
     ]
+
+
+_SCRIPT = """
+import enum, sys
+from dataclasses import dataclass
+from mpflow import Flow, Parameter, task
+
+class Kind(enum.Enum):
+    ROUND = 1
+
+@dataclass
+class Point:
+    x: int
+    kind: Kind
+
+def make(n):
+    with open(f"ran-make-{n}", "a") as file:
+        file.write("x")
+    return Point(n, Kind.ROUND)
+
+def use(point, salt):
+    return isinstance(point, Point) and point.kind is Kind.ROUND and point.x
+
+with Flow("script") as flow:
+    made = task(make).map([1, 2])
+    used = task(use).map(made, salt=task(lambda n: [n, n], name="salt")(Parameter("salt")))
+for number, executor in enumerate(sys.argv[1:]):
+    state = flow.run(store="runs.db", run_id="r", resume=True, executor=executor, rerun=["use"] if number else [], salt=sys.argv[0])
+    assert state.result[used].result == [1, 2], state.result[used].result
+    point = state.result[made].result[0]
+    assert isinstance(point, Point), point
+"""
+
+
+@case(
+    "G28",
+    {"executors": ["processes", "processes"]},
+    {"executors": ["sync", "processes"]},
+    {"executors": ["processes", "sync"]},
+    {"executors": ["threads", "processes", "processes"]},
+    methods=ONCE,
+)
+def classes_of_a_script_are_its_own_in_the_next_process(method: str, executors: list[str]) -> None:
+    for name, executor in zip("abc", executors, strict=False):
+        with open(f"{name}.py", "w") as file:
+            file.write(_SCRIPT)
+        # Every session twice: with what others have kept, and with what this process itself has.
+        subprocess.run([sys.executable, f"{name}.py", executor, executor], check=True, timeout=20)
+    assert (marks("make-1"), marks("make-2")) == (1, 1)
