@@ -19,7 +19,7 @@ from typing import Any, Final
 from mpflow.worker.pieces import Beside, laid_out, parts_of
 
 _loads = pickle.loads
-_close, _ftruncate = os.close, os.ftruncate
+_close, _ftruncate, _pwrite = os.close, os.ftruncate, os.pwrite
 
 LARGE: Final = 256 * 1024
 """Buffers and pickles of this size and more go beside the pipe."""
@@ -72,13 +72,30 @@ class _Owned:
     def __init__(self, size: int) -> None:
         self.fd = os.memfd_create("mpflow-segment", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         self.size = size
-        try:
-            _ftruncate(self.fd, size)
-            self.mapping = mmap.mmap(self.fd, size)
-        except BaseException:
-            _close(self.fd)
-            raise
+        self.mapping: mmap.mmap | None = None
+
+    def fill(self, places: Sequence[int], pieces: Sequence[Any]) -> None:
+        """Put pieces where they belong. Raises OSError, of a new segment, where there is no memory for it."""
+        mapping = self.mapping
+        if mapping is not None:
+            for place, piece in zip(places, pieces, strict=True):
+                mapping[place : place + len(piece)] = piece
+            return
+        # Writing costs half of what touching new pages one by one does, and says so when there are none left.
+        for place, piece in zip(places, pieces, strict=True):
+            view, at = memoryview(piece), place
+            while view:
+                written = _pwrite(self.fd, view, at)
+                view, at = view[written:], at + written
+        _ftruncate(self.fd, self.size)
+        self.mapping = mmap.mmap(self.fd, self.size)
         seal(self.fd)
+
+    def close(self) -> None:
+        """Give it up; those who have it keep it."""
+        if self.mapping is not None:
+            self.mapping.close()
+        _close(self.fd)
 
 
 def seal(fd: int) -> None:
@@ -128,12 +145,15 @@ class Shelf:
         size, places = plan(len(data), map(len, views))
         try:
             segment = self._segment(size)
-        except (OSError, ValueError):
-            # Out of memory or descriptors: the pipe will do.
+        except OSError:
+            # Out of descriptors: the pipe will do.
             return None
-        pieces: list[Any] = [data, *views]
-        for place, piece in zip(places, pieces, strict=True):
-            segment.mapping[place : place + len(piece)] = piece
+        try:
+            segment.fill(places, [data, *views])
+        except (OSError, ValueError):
+            # Out of memory: so will it.
+            segment.close()
+            return None
         self._next += 1
         key = self._next
         try:
@@ -166,7 +186,8 @@ class Shelf:
     def _segment(self, size: int) -> _Owned:
         fitting = [segment for segment in self._free if size <= segment.size <= 2 * size + LARGE]
         if fitting:
-            best = min(fitting, key=lambda segment: segment.size)
+            # Of the smallest the one that came back last, whose pages are the likeliest to be mapped and in a cache.
+            best = min(reversed(fitting), key=lambda segment: segment.size)
             self._free.remove(best)
             return best
         segment = _Owned(-(-size // mmap.PAGESIZE) * mmap.PAGESIZE)
@@ -217,8 +238,7 @@ class Shelf:
         for key in never:
             segment = self._owned.pop(key, None)
             if segment is not None:
-                segment.mapping.close()
-                _close(segment.fd)
+                segment.close()
             fd = self._lent.pop(key, None)
             if fd is not None:
                 _close(fd)
@@ -227,6 +247,4 @@ class Shelf:
         self._free.append(segment)
         if len(self._free) > _RETAINED:
             # The oldest: sizes change in the course of a flow.
-            dropped = self._free.pop(0)
-            dropped.mapping.close()
-            _close(dropped.fd)
+            self._free.pop(0).close()
