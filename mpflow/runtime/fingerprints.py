@@ -154,6 +154,8 @@ class Fingerprints:
         constants: tuple[object, ...] = code.co_consts
         if doc is not None and constants and constants[0] == doc:
             constants = (None, *constants[1:])
+        if sys.version_info < (3, 11):
+            constants = _unqualified(constants)
         signature = (
             code.co_argcount,
             code.co_posonlyargcount,
@@ -268,6 +270,16 @@ class _SortingSets(_Spelling):
     def persistent_id(self, value: Any) -> bytes | None:
         plain = value is not self._top and isinstance(value, (set, frozenset))
         return self._prints._digest(value) if plain else None
+
+
+def _unqualified(constants: tuple[object, ...]) -> tuple[object, ...]:
+    """Until 3.10 the qualified name of a function within a function is a constant of the outer one, whose name is of no account."""
+    found = list(constants)
+    for place in range(1, len(found)):
+        inner, name = found[place - 1], found[place]
+        if isinstance(inner, CodeType) and isinstance(name, str) and name.endswith(f".<locals>.{inner.co_name}"):
+            found[place] = inner.co_name
+    return tuple(found)
 
 
 def _is_code(value: object) -> bool:
