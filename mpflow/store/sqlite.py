@@ -50,6 +50,14 @@ _ATTEMPTS: Final = (
     " VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _ENDS: Final = "UPDATE attempts SET ended = ?, state = ?, message = ? WHERE run = ? AND task = ? AND idx = ? AND session = ? AND serial = ?"
+_ENDED_AS: Final = (
+    "UPDATE attempts SET (ended, state, message) = (SELECT u.ended, u.state, u.message FROM units u"
+    " WHERE u.run = attempts.run AND u.task = attempts.task AND u.idx = attempts.idx)"
+    " WHERE ended IS NULL AND started = (SELECT max(a.started) FROM attempts a"
+    " WHERE a.run = attempts.run AND a.task = attempts.task AND a.idx = attempts.idx)"
+    " AND EXISTS (SELECT 1 FROM units u WHERE u.run = attempts.run AND u.task = attempts.task AND u.idx = attempts.idx"
+    " AND u.ended IS NOT NULL AND u.run = ?) AND run = ? AND task = ?"
+)
 _TASKS: Final = (
     "INSERT OR REPLACE INTO tasks (run, task, slug, name, mapped, inline, code, inputs, width)"
     " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
@@ -263,6 +271,8 @@ class SQLiteJournal:
                 values,
             ):
                 stale.append(name)
+            # How its last attempt ended is known by the row alone, which goes.
+            connection.execute(_ENDED_AS + where, (run, *values))
             connection.execute(f"DELETE FROM units WHERE run = ? AND task = ?{where}", values)  # noqa: S608 - ours
             if index is None:
                 connection.execute("UPDATE tasks SET width = NULL WHERE run = ? AND task = ?", (run, task))
