@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 
 from mpflow.authoring.compile import Compiled
 from mpflow.authoring.literals import Constant
-from mpflow.authoring.task import options_of
+from mpflow.authoring.task import Task, options_of
 from mpflow.engine.messages import Restored
 from mpflow.engine.plan import Link, Plan
 from mpflow.engine.sealed import Sealed
@@ -101,7 +101,7 @@ def prints_of(compiled: Compiled, parameters: Mapping[str, object]) -> list[Prin
         code = codes.get(key)
         if code is None:
             # Of the options those that decide what a task does, not how often or how long it may try.
-            code = codes[key] = prints.of_all((run, spec.trigger, spec.skip_on_upstream_skip))
+            code = codes[key] = prints.of_all((_body(task, run), spec.trigger, spec.skip_on_upstream_skip))
         inputs = plain
         if constants or spec.links:
             joined = [(plan.specs[link.upstream].slug, *link[1:4]) for link in spec.links]
@@ -110,6 +110,19 @@ def prints_of(compiled: Compiled, parameters: Mapping[str, object]) -> list[Prin
         if alone:
             bare[id(options)] = found[-1]
     return found
+
+
+def _body(task: Task[Any, Any], run: object) -> object:
+    """What to compare of a body: of a task's own `run` its class and what it was made with, without the options every task has."""
+    if getattr(run, "__self__", None) is not task:
+        return run
+    own = dict(vars(task))
+    for kind in type(task).__mro__:
+        if kind is Task:
+            break
+        names = vars(kind).get("__slots__", ())
+        own.update((name, getattr(task, name, None)) for name in ([names] if isinstance(names, str) else names))
+    return type(task), own
 
 
 def restore(

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from mpflow import Flow, Parameter, context, task
+from mpflow import Flow, Parameter, Task, context, task
 from mpflow.engine import signals
 from mpflow.engine.state import Resume
 from mpflow.errors import FlowError
@@ -125,6 +125,27 @@ def test_what_a_task_may_spend_is_no_change(bench: Bench) -> None:
     bench.run(build())
     assert bench.decide(build(max_retries=3, retry_delay=1, timeout=9)) == {"a": ("reuse", "reused")}
     assert bench.decide(build(skip_on_upstream_skip=False)) == {"a": ("run", "code changed")}
+
+
+class Adding(Task[Any, Any]):
+    def __init__(self, n: int, **options: Any) -> None:
+        self.n = n
+        super().__init__(**options)
+
+    def run(self, x: int) -> int:
+        return x + self.n
+
+
+def test_the_same_of_a_task_with_a_class_of_its_own(bench: Bench) -> None:
+    def build(n: int, **options: Any) -> Flow:
+        with Flow("f") as flow:
+            Adding(n, name="a", **options)(1)
+        return flow
+
+    bench.run(build(1))
+    for options in ({"max_retries": 3, "retry_delay": 1}, {"timeout": 9}, {"on_failure": print}):
+        assert bench.decide(build(1, **options)) == {"a": ("reuse", "reused")}
+    assert bench.decide(build(2)) == {"a": ("run", "code changed")}
 
 
 def test_inputs_that_changed(bench: Bench) -> None:
