@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from mpflow.engine.sealed import Divided
 from mpflow.worker.pieces import Pieces, Places
-from mpflow.worker.shelf import LARGE, Wire, plan, seal
+from mpflow.worker.shelf import LARGE, Wire, copied, plan, seal
 
 _numbers = itertools.count(1)
 _segments: weakref.WeakValueDictionary[int, Segment] = weakref.WeakValueDictionary()
@@ -45,9 +45,12 @@ class Segment:
         self.number = next(_numbers)
         _segments[self.number] = self
 
-    def map(self) -> mmap.mmap:
-        """Map it here, copy-on-write."""
-        mapping = mmap.mmap(self.fd, self.size, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ | mmap.PROT_WRITE)
+    def map(self) -> mmap.mmap | bytearray:
+        """Map it here, copy-on-write, or copy it where no descriptor is left to map it with."""
+        try:
+            mapping = mmap.mmap(self.fd, self.size, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ | mmap.PROT_WRITE)
+        except OSError:
+            return copied(self.fd, self.size)
         self._mappings.append(mapping)
         return mapping
 

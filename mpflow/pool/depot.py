@@ -5,6 +5,7 @@ Owns who is told what about segments; what a segment is, `arena` knows.
 
 from __future__ import annotations
 
+import os
 import resource
 import weakref
 from collections import deque
@@ -30,6 +31,14 @@ class Depot:
     def __init__(self) -> None:
         self._freed: arena.Freed = deque()
         self._segments: weakref.WeakValueDictionary[int, Segment] = weakref.WeakValueDictionary()
+        self._reserve = os.open(os.devnull, os.O_RDONLY)
+        """Kept to be given up when a result comes and the process has no other descriptor left to receive it with."""
+
+    def close(self) -> None:
+        """Give up what is not needed without workers."""
+        reserve, self._reserve = self._reserve, -1
+        if reserve >= 0:
+            os.close(reserve)
 
     @property
     def most(self) -> int:
@@ -64,6 +73,9 @@ class Depot:
             divided = Divided(wire)
             divided.elements = Pieces(elements, 0, len(elements), large=LARGE, beside=None)
             return (*record[:8], divided, record[9])
+        short = self._is_short()
+        if short:
+            self.close()
         fd = link.collect(wire[0])
         if fd < 0:
             words = "its result is large, and the main process has no descriptor left to receive it with (ulimit -n)"
@@ -71,9 +83,31 @@ class Depot:
         segment = Segment(wire[0], fd, wire[1], owner=link.number, freed=self._freed)
         self._segments[segment.key] = segment
         parcel = Parcel(segment, wire)
+        if short:
+            return self._copied(record, parcel)
         if elements is not None:
             arena.divide(parcel, *elements)
         return (*record[:8], parcel, record[9])
+
+    def _is_short(self) -> bool:
+        """Whether this process cannot open anything more."""
+        try:
+            if self._reserve < 0:
+                self._reserve = os.open(os.devnull, os.O_RDONLY)
+            os.close(os.dup(self._reserve))
+        except OSError:
+            return True
+        return False
+
+    @staticmethod
+    def _copied(record: tuple[Any, ...], parcel: Parcel) -> tuple[Any, ...]:
+        """Take a result out of its segment, which has the descriptor that is kept in reserve."""
+        # This opens what the user has pickled.
+        try:
+            return (*record[:8], bytes(parcel), record[9])
+        except BaseException as error:  # noqa: BLE001
+            text = "its result cannot be unpickled in the main process"
+            return (protocol.LOST, *record[1:8], None, "PayloadError", text, repr(error))
 
     def taint(self, keys: Iterable[int]) -> None:
         """Note that a worker has kept a view of these segments, so that they are not filled again."""

@@ -136,13 +136,13 @@ class Pool:
         self._look_at = _NEVER_S
         self._closed = False
         self._control: Control | None = None
-        self.depot = Depot()
-        """Large values pass through here."""
         self._births = Births(size)
         self._fill_at = 0.0
         self._pid = os.getpid()
         self._processors = len(os.sched_getaffinity(0))
         launch.fill_standard_streams()
+        self.depot = Depot()
+        """Large values pass through here."""
         self._epoll = select.epoll()
         # A pipe and no eventfd: the interpreter writes a single byte when a signal comes (signal.set_wakeup_fd).
         self._heard, self.bell = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -215,6 +215,7 @@ class Pool:
             self._links.clear()
             self._by_fd.clear()
             self._backlog.orders.clear()
+            self.depot.close()
             self._epoll.close()
             os.close(self._heard)
             os.close(self.bell)

@@ -64,6 +64,15 @@ def plan(pickled: int, sizes: Iterable[int]) -> tuple[int, list[int]]:
     return at, places
 
 
+def copied(fd: int, size: int) -> bytearray:
+    """Return what is in a segment, for where it cannot be mapped: that takes a descriptor, too. Raises OSError."""
+    data = bytearray(size)
+    view, at = memoryview(data), 0
+    while view and (count := os.preadv(fd, [view], at)):
+        view, at = view[count:], at + count
+    return data
+
+
 class _Owned:
     """A segment that this process has made and may fill again."""
 
@@ -199,9 +208,13 @@ class Shelf:
         key, size, start, length, places = wire
         owned = self._owned.get(key)
         fd = owned.fd if owned is not None else self._borrow(key)
-        mapping = mmap.mmap(fd, size, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ | mmap.PROT_WRITE)
-        self._mapped.append((key, mapping))
-        whole = memoryview(mapping)
+        try:
+            mapping = mmap.mmap(fd, size, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ | mmap.PROT_WRITE)
+        except OSError:
+            whole = memoryview(copied(fd, size))
+        else:
+            self._mapped.append((key, mapping))
+            whole = memoryview(mapping)
         return _loads(whole[start : start + length], buffers=[whole[at : at + size] for at, size in places])
 
     def _borrow(self, key: int) -> int:

@@ -252,6 +252,33 @@ def test_arguments_go_through_the_pipe_where_there_are_no_memory_files_here(
     crowd.executor.close()
 
 
+def test_a_large_result_comes_although_this_process_has_no_descriptor_left(crew: MakeCrew) -> None:
+    crowd = crew(1)
+    crowd.executor.open([body(square), body(tell), body(lambda: list(range(100_000)), divided=True)], {})
+    crowd.executor.submit([one(unit=0)])
+    crowd.collect(1)
+    taken: list[int] = []
+    try:
+        with pytest.raises(OSError, match="Too many open files"):
+            while True:
+                taken.append(os.dup(0))
+        crowd.executor.submit([one(unit=1), one(node=2, unit=2), one(unit=3)])
+        crowd.collect(4)
+        assert told(crowd.outcomes[0].result) == told(square())
+    finally:
+        for fd in taken:
+            os.close(fd)
+    assert told(crowd.outcomes[1].result) == told(crowd.outcomes[3].result) == told(square())
+    assert crowd.outcomes[2].result == list(range(100_000))
+    crowd.executor.submit([one(unit=4)])
+    crowd.collect(5)
+    assert isinstance(sealed(crowd, 4), Parcel)
+    crowd.executor.submit([given(5, 1, SEALED, sealed(crowd, 4))])
+    crowd.collect(6)
+    assert crowd.outcomes[5].result == told(square())
+    crowd.executor.close()
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(sys.maxsize < 2**40, reason="needs 64 bits")
 def test_more_than_two_gigabytes(crew: MakeCrew) -> None:
