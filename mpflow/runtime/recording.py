@@ -188,7 +188,7 @@ class Recorder:
             data = _pickled_result(state)
             how = UNKEPT if data is None else RESULT
             return UnitRow(number, index, name, None, how, data, None, None, *when)
-        how, data = STATE, _pickled(state)
+        how, data = STATE, pickled(state)
         if data is None:
             how = UNKEPT
         return UnitRow(number, index, name, state.message, how, data, None, _trace(state), *when)
@@ -214,14 +214,28 @@ def _pickled_result(state: State) -> bytes | None:
     return _sealed(state.result) if sealed is None else by_name(_whole(sealed))
 
 
-def _pickled(state: State) -> bytes | None:
-    """Pickle a state without its context, which the next run makes anew; an exception that will not go along becomes words."""
-    bare, result = state.replace(context=None), state.result
-    # In a state that is pickled, words would stand in for a result that cannot be; whoever reads it later would not notice.
-    if result is not None and _sealed(result) is None:
-        if not isinstance(result, BaseException):
+def pickled(state: State) -> bytes | None:
+    """Pickle a state without its context, which the next run makes anew; an exception that will not go along becomes words.
+
+    None where its result cannot be pickled.
+    """
+    bare, sealed = state.replace(context=None), state.sealed
+    if sealed is None:
+        result = state.result
+        # In a state that is pickled, words would stand in for a result that cannot be; whoever reads it later would not notice.
+        if result is not None and _sealed(result) is None:
+            if not isinstance(result, BaseException):
+                return None
+            bare = bare.replace(result=RemoteError(*tell(result)))
+    elif b"cloudpickle" in sealed.data:
+        # Opened, its classes are those of this process, which go by their names.
+        try:
+            bare = bare.replace(result=state.result)
+        except KeyboardInterrupt:
+            raise
+        # Opening a result runs the user's code, some of which exits.
+        except BaseException:  # noqa: BLE001 - see above
             return None
-        bare = bare.replace(result=RemoteError(*tell(result)))
     return _sealed(bare)
 
 

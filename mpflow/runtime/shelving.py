@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator, Sequence
 
 from mpflow.engine.state import Cached
 from mpflow.runtime.fingerprints import Fingerprints
+from mpflow.runtime.recording import pickled
 from mpflow.runtime.restoring import Print
 from mpflow.store.port import CacheRow, Journal
-from mpflow.worker.codec import dump
 
 
 class CacheShelf:
@@ -42,11 +42,8 @@ class CacheShelf:
 
     def keep(self, node: int, key: str, slug: str, index: int, state: Cached, *, given: bool) -> None:
         """Put a success where later runs find it, after the next commit; one that cannot be pickled stays in this process."""
-        # Pickling runs the user's code.
-        try:
-            data = dump(state.replace(context=None))
-            pickle.loads(data)
-        except Exception:  # noqa: BLE001 - see above
+        data = pickled(state)
+        if data is None:
             return
         expiry = state.cached_result_expiration
         own = self._key(node, key, given=given)

@@ -829,3 +829,19 @@ def classes_of_a_script_are_its_own_in_the_next_process(method: str, executors: 
         # Every session twice: with what others have kept, and with what this process itself has.
         subprocess.run([sys.executable, f"{name}.py", executor, executor], check=True, timeout=20)
     assert (marks("make-1"), marks("make-2")) == (1, 1)
+
+
+_CACHING = (
+    _SCRIPT.replace("task(make)", "task(make, cache_for=timedelta(hours=1))")
+    .replace("import enum, sys", "import enum, sys\nfrom datetime import timedelta")
+    .replace('run_id="r", resume=True, executor=executor, rerun=["use"] if number else []', "executor=executor")
+)
+
+
+@case("G28", {"executors": ["processes", "processes"]}, {"executors": ["sync", "processes"]}, methods=ONCE)
+def cached_results_of_a_script_are_of_its_own_classes(method: str, executors: list[str]) -> None:
+    for name, executor in zip("ab", executors, strict=True):
+        with open(f"{name}.py", "w") as file:
+            file.write(_CACHING)
+        subprocess.run([sys.executable, f"{name}.py", executor, executor], check=True, timeout=20)
+    assert (marks("make-1"), marks("make-2")) == (1, 1)
