@@ -83,13 +83,19 @@ def night(tmp_path: Path, executor: Executor) -> Night:
     return Night(tmp_path, executor)
 
 
-def test_a_finished_run_runs_nothing_again(night: Night) -> None:
-    note = night.note()
-
+def noted_one(note: Callable[[str], None]) -> Any:
     @task
     def one() -> int:
         note("one")
         return 1
+
+    return one
+
+
+def test_a_finished_run_runs_nothing_again(night: Night) -> None:
+    note = night.note()
+
+    one = noted_one(note)
 
     @task
     def add(x: int, y: int) -> int:
@@ -313,10 +319,7 @@ def test_a_changed_constant_code_or_upstream(night: Night) -> None:
 def test_rerun(night: Night) -> None:
     note = night.note()
 
-    @task
-    def one() -> int:
-        note("one")
-        return 1
+    one = noted_one(note)
 
     @task
     def two(x: int) -> int:
@@ -773,10 +776,7 @@ def test_handlers_see_what_runs_and_not_what_stands(night: Night) -> None:
 def test_the_environment_may_name_the_store(night: Night, monkeypatch: pytest.MonkeyPatch) -> None:
     note = night.note()
 
-    @task
-    def one() -> int:
-        note("one")
-        return 1
+    one = noted_one(note)
 
     with Flow("f") as flow:
         one()
