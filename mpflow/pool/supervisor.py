@@ -57,6 +57,8 @@ _ONE_THREAD: Final = 3
 _ORPHANS_S: Final = 5.0
 """After so long what cannot be killed (it belongs to root, or hangs in the kernel) is given up."""
 _TRACKERS_S: Final = 4.0
+_YOUNG_S: Final = 0.1
+"""How long a process is given to execute another program before it is taken for a copy of its parent."""
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_CHILD_SUBREAPER: Final = 36
 _F_ADD_SEALS: Final = 1033
@@ -373,13 +375,16 @@ class Supervisor:
         """
         give_up = time.monotonic() + _ORPHANS_S
         spare_until = time.monotonic() + _TRACKERS_S
+        # One that was forked just now may yet turn out to be such: it looks like its parent until it has executed its program.
+        young_until = time.monotonic() + _YOUNG_S
         while time.monotonic() < give_up:
             orphans = [pid for pid in tree.children_of(os.getpid()) if pid not in self._by_pid]
             if not orphans:
                 return
             spared = 0
             for pid in orphans:
-                if time.monotonic() < spare_until and tree.is_tracker(pid):
+                now = time.monotonic()
+                if now < spare_until and (tree.is_tracker(pid) or (now < young_until and tree.age(pid) < _YOUNG_S)):
                     spared += 1
                     continue
                 with contextlib.suppress(ProcessLookupError, PermissionError):

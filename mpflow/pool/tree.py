@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 
 
 def children_of(pid: int) -> list[int]:
@@ -49,3 +50,13 @@ def is_tracker(pid: int) -> bool:
             return b"resource_tracker" in file.read()
     except OSError:
         return False
+
+
+def age(pid: int) -> float:
+    """Seconds since a process began, to a hundredth; 0 for one that has gone."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            started = int(file.read().rpartition(b")")[2].split()[19])
+    except (OSError, IndexError, ValueError):
+        return 0.0
+    return max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - started / os.sysconf("SC_CLK_TCK"))
