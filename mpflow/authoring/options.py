@@ -58,6 +58,9 @@ class TaskOptions:
         """Return a copy with some fields changed."""
         # By hand, because dataclasses.replace checks every field and takes twice as long.
         new = object.__new__(TaskOptions)
+        for name in ("retry_delay", "cache_for"):
+            if name in changes and isinstance(changes[name], (int, float)):
+                changes[name] = timedelta(seconds=changes[name])
         for name in TaskOptions.__slots__:
             setattr(new, name, changes[name] if name in changes else getattr(self, name))
         return new

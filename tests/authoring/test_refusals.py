@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from typing import Any, cast
 
 import pytest
@@ -107,3 +108,13 @@ def test_a_mapped_state_says_how_its_children_stand() -> None:
     with Flow("f") as flow:
         mapped = odd.map([0, 1, 2])
     assert flow.run().result[mapped].message == "Mapped over 3: 2 succeeded, 1 failed."
+
+
+def test_seconds_will_do_wherever_a_duration_is_set() -> None:
+    original = task(max_retries=1, retry_delay=5)(plain)
+    assert original.copy(retry_delay=0).retry_delay == timedelta(0)
+    original.retry_delay = 2.5
+    with Flow("f") as flow:
+        original(task_args={"cache_for": 60})
+    assert original.retry_delay == timedelta(seconds=2.5)
+    assert flow.run().is_successful()
