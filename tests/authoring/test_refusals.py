@@ -113,7 +113,7 @@ def test_a_mapped_state_says_how_its_children_stand() -> None:
 def test_seconds_will_do_wherever_a_duration_is_set() -> None:
     original = task(max_retries=1, retry_delay=5)(plain)
     assert original.copy(retry_delay=0).retry_delay == timedelta(0)
-    original.retry_delay = 2.5
+    original.retry_delay = 2.5  # type: ignore[assignment]
     with Flow("f") as flow:
         original(task_args={"cache_for": 60})
     assert original.retry_delay == timedelta(seconds=2.5)
