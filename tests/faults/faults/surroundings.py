@@ -93,6 +93,8 @@ def a_program_without_a_guard(method: str, how: str) -> None:
 def an_interactive_prompt(method: str) -> None:
     pid, terminal = pty.fork()
     if pid == 0:
+        # From 3.13 on the prompt would indent by itself what is pasted here with its indents.
+        os.environ["PYTHON_BASIC_REPL"] = "1"
         os.execv(sys.executable, [sys.executable, "-q", "-i"])
     lines = _script(method).replace("\n\n", "\n").strip().split("\n")
     text, block = "", False
