@@ -109,6 +109,9 @@ def unit(
             return given
         if task.skip_on_upstream_skip and any(state.is_skipped() for state in seen.values()):
             return Skipped()
+        if above and not seen and getattr(task.trigger, "wants_some", False):
+            # A map over nothing: what wants one of its children finds none.
+            return TRIGGERFAIL().state
         verdict = under(keys, lambda: task.trigger(seen), refused=TriggerFailed)
         if type(verdict) is not Success or not verdict.result:
             return TRIGGERFAIL().state if type(verdict) is Success else verdict
