@@ -62,6 +62,7 @@ _TASKS: Final = (
     "INSERT OR REPLACE INTO tasks (run, task, slug, name, mapped, inline, code, inputs, width)"
     " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
+_NEW_TASKS: Final = _TASKS.replace("INSERT OR REPLACE", "INSERT")
 _UNCACHE: Final = "DELETE FROM cache WHERE key = ? AND ((slug = ? AND idx = ? AND inputs = ?) OR expires <= ?)"
 _CACHE: Final = "INSERT INTO cache (key, slug, idx, inputs, made, expires, state) VALUES (?, ?, ?, ?, ?, ?, ?)"
 _LOGS: Final = "INSERT INTO logs (run, at, level, source, text) VALUES (?, ?, ?, ?, ?)"
@@ -244,7 +245,8 @@ class SQLiteJournal:
                 [known[row[0]][1] if row[0] in known else None for row in tasks] if known else itertools.repeat(None)
             )
             connection.executemany(
-                _TASKS, [(run, task, *row, width) for task, row, width in zip(numbers, tasks, widths, strict=False)]
+                _TASKS if known else _NEW_TASKS,
+                [(run, task, *row, width) for task, row, width in zip(numbers, tasks, widths, strict=False)],
             )
             stale = self._drop(dropped)
             # A run that was cut off may have left files that no row names.
