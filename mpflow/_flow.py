@@ -175,6 +175,15 @@ class Flow(Graph):
 
         return visualize(self, flow_state, filename, format)
 
+    def _repr_html_(self) -> str:
+        """The flow for notebooks: its tasks and what each waits for, which takes no other program to draw."""
+        from html import escape
+
+        from mpflow.pictures.drawing import drawing_of
+        from mpflow.pictures.text import as_text
+
+        return f"<pre>{escape(as_text(drawing_of(self)))}</pre>"
+
 
 def _checked(handlers: object) -> list[StateHandler]:
     if handlers is None:

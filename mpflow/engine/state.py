@@ -54,6 +54,9 @@ Children: TypeAlias = Sequence["State | None"] | Callable[[], Sequence["State | 
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
+_SHOWN = 100  # rows of a table for notebooks
+
+
 class State:
     """What every state carries, and the predicates over the family.
 
@@ -139,6 +142,24 @@ class State:
     def __repr__(self) -> str:
         name = type(self).__name__
         return f"<{name}>" if self.message is None else f'<{name}: "{self.message}">'
+
+    def _repr_html_(self) -> str:
+        """A table for notebooks: this state, and those of its tasks or children, the first hundred of them."""
+        from html import escape
+
+        parts: Mapping[Any, Any] = {}
+        if isinstance(self, Mapped):
+            parts = {f"[{index}]": child for index, child in enumerate(self.map_states)}
+        elif isinstance(self._result, Mapping):
+            parts = {task: state for task, state in self._result.items() if isinstance(state, State)}
+        rows = [("", self), *((getattr(key, "name", key), state) for key, state in list(parts.items())[:_SHOWN])]
+        cells = "".join(
+            f'<tr><td>{escape(str(name))}</td><td style="color:{state.color}"><b>{type(state).__name__}</b></td>'
+            f"<td>{escape(state.message or '')}</td></tr>"
+            for name, state in rows
+        )
+        more = f"<p>and {len(parts) - _SHOWN} more</p>" if len(parts) > _SHOWN else ""
+        return f"<table>{cells}</table>{more}"
 
     def __eq__(self, other: object) -> bool:
         """Same type and same data; message and context do not count."""
