@@ -1,6 +1,6 @@
 """The jobs that no worker holds yet, and which of them goes where.
 
-Owns how deep the queues are: about a millisecond of measured work for each worker, and what is not known to be quick alone. Sends
+Owns how deep the queues are: some milliseconds of measured work for each worker, and what is not known to be quick alone. Sends
 nothing; whoever asks gets the orders that are to be sent, and finds them in the queues of their links.
 """
 
@@ -12,8 +12,10 @@ from typing import Final
 
 from mpflow.pool.link import Link, Order
 
-BUDGET_NS: Final = 1_000_000
+BUDGET_NS: Final = 20_000_000
 """Measured work to keep queued at one worker; a job nobody has measured counts as all of it."""
+_AHEAD_NS: Final = 1_000_000
+"""Measured work behind which a job is queued that waits for some of it."""
 DEEPEST: Final = 256
 """Most jobs queued at one worker."""
 OVERHEAD_NS: Final = 5_000
@@ -138,7 +140,7 @@ class Backlog:
         queue = link.queue
         cost = self._costs.get(order.work.body, 0)
         if cost:
-            if len(queue) > 1 and link.load + cost > BUDGET_NS:
+            if len(queue) > 1 and link.load + cost > _AHEAD_NS:
                 return False
         else:
             # Nobody knows how long it takes, so it may wait only behind what it would wait for anywhere.

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from mpflow.pool.arena import Parcel, Segment
 from mpflow.worker import protocol, shelf
-from mpflow.worker.protocol import BEGUN, CHUNK, LIMIT, MAPPING_SIZE, NEVER, PACKING, SEAL, START
+from mpflow.worker.protocol import BEGUN, CHUNK, LIMIT, MAPPING_SIZE, NEVER, PACKING, QUIET, SEAL, START
 
 _READ_AT_ONCE: Final = 64
 """Chunks taken from one pipe before others get their turn."""
@@ -324,6 +324,10 @@ class Link:
         ready, self.seen = self.seen, self.ring.written
         return self.ring.take(ready)
 
+    def glance(self) -> None:
+        """Note what there is to be read by the next `peek`."""
+        self.seen = self.ring.written
+
     def settle(self, seq: int) -> Order | None:
         """Take the order that a report is about out of the queue."""
         queue = self.queue
@@ -359,6 +363,10 @@ class Link:
                 return -1
             self._came[came] = fd
         return self._came.pop(key)
+
+    def hush(self, until: int) -> None:
+        """Let the worker keep reports to itself until then, in ns, while it has more to do; 0: not at all."""
+        self.cell[QUIET] = until
 
     # -- recall --------------------------------------------------------------------------------------------------------------
 

@@ -18,12 +18,10 @@ from mpflow.pool.control import Control
 from mpflow.pool.depot import Depot, notes_for
 from mpflow.pool.lessons import Lessons
 from mpflow.pool.link import Link, Order
+from mpflow.pool.vigil import Vigil
 from mpflow.worker import protocol
 from mpflow.worker.protocol import BEGUN, OPENING_NS, REPORTED, START
 
-_PEEK_S: Final = 0.001
-_PEEK_AT_MOST_S: Final = 0.05
-_NEVER_S: Final = float("inf")
 _RECALL_NS: Final = 1_000_000
 """How long a body must have run before the jobs behind it are fetched back for an idle worker."""
 _GRACE_S: Final = 0.1
@@ -89,14 +87,15 @@ class Pool:
     as reported after its record is complete. So after a death the pool drains the pipe, then the ring, and then there is at
     most one job that was begun and not reported: that one is charged. Those behind it never began and go elsewhere.
 
-    A queue is as deep as about a millisecond of measured work, so that a worker need not wait for the coordinator between
+    A queue is as deep as some milliseconds of measured work, so that a worker need not wait for the coordinator between
     short jobs and no long job has much behind it. What it has is fetched back when another worker has nothing to do: the
     coordinator lowers the LIMIT in the shared mapping, lets a moment pass, and looks which job is marked as begun. A worker
     marks before it reads LIMIT and unmarks what is above it, so whatever is above both numbers will never begin there, even
     while that worker is deep in C code. It gets nothing new until it has confirmed what it dropped.
 
     Reports are in memory before the doorbell rings, which a worker does when it runs out of jobs or a millisecond has
-    passed; while one runs a long body the pool looks into the ring by itself, ever more rarely.
+    passed, and more rarely while every worker has enough to do and more is in line; while one runs a long body the pool looks
+    into the ring by itself, ever more rarely.
 
     Nothing here waits for a worker: writes that would block stay in the link, and reads take what there is.
     """
@@ -132,8 +131,7 @@ class Pool:
         self._run_brief: tuple[object, ...] = ()
         self._settings = b""
         self._died = self._started = self._supervisors = self._recalls = 0
-        self._peek_s = _PEEK_S
-        self._look_at = _NEVER_S
+        self._vigil = Vigil()
         self._closed = False
         self._control: Control | None = None
         self._births = Births(size)
@@ -424,8 +422,7 @@ class Pool:
                     self._tell((far.WATCH, tuple(watches[at : at + 500])))
                 watches = []
             self._send(link, operations)
-        self._peek_s = _PEEK_S
-        self._look_at = min(self._look_at, time.monotonic() + _PEEK_S)
+        self._vigil.fed = True
 
     def _note_freed(self) -> None:
         self.depot.note(self._links)
@@ -449,29 +446,21 @@ class Pool:
         deadline = None if timeout is None else time.monotonic() + timeout
         brisk = 0 if ready else self._brisk_until()
         while True:
-            patience = 0.0 if ready else self._patience(deadline)
+            patience: float | None = 0.0
+            if not ready:
+                until = deadline
+                if self._fill_at:
+                    until = self._fill_at if until is None else min(until, self._fill_at)
+                patience = self._vigil.patience(self._links.values(), bool(self._backlog.orders), until)
             events = self._epoll.poll(0 if brisk else patience)
             if brisk and not events:
                 if time.monotonic_ns() < brisk:
                     continue
                 brisk = 0
                 events = self._epoll.poll(patience)
-            woken = False
-            for fd, flags in events:
-                link = self._by_fd.get(fd)
-                if link is not None:
-                    if fd == link.up:
-                        self._read(link)
-                    elif link.push():
-                        self._epoll.unregister(fd)
-                        del self._by_fd[fd]
-                elif fd == self._heard:
-                    os.read(self._heard, 4096)
-                    woken = True
-                else:
-                    self._hear(flags)
+            woken = self._heed(events)
             now = time.monotonic()
-            if now >= self._look_at:
+            if self._vigil.due(now):
                 self._look_around(now)
             if self._fill_at and now >= self._fill_at:
                 self._fill_up()
@@ -481,6 +470,34 @@ class Pool:
                 break
         self._ready = []
         return ready
+
+    def _heed(self, events: Sequence[tuple[int, int]]) -> bool:
+        """Read and write where it is possible now; say whether somebody asked for `wait` to return."""
+        calm = self._vigil.calm
+        if calm:
+            for link in self._links.values():
+                link.glance()
+        woken = False
+        for fd, flags in events:
+            known = self._by_fd.get(fd)
+            if known is not None:
+                if fd == known.up:
+                    self._read(known)
+                elif known.push():
+                    self._epoll.unregister(fd)
+                    del self._by_fd[fd]
+            elif fd == self._heard:
+                os.read(self._heard, 4096)
+                woken = True
+            else:
+                self._hear(flags)
+        if calm:
+            # One awakening does for all.
+            for link in list(self._links.values()):
+                records = link.peek()
+                if records:
+                    self._take(link, records)
+        return woken
 
     def _brisk_until(self) -> int:
         """Until when to look again and again instead of going to sleep, in ns; 0 for not at all.
@@ -497,20 +514,6 @@ class Pool:
         if busy is None or busy.load > _SPIN_NS or len(busy.queue) > 1 or self._processors < 2:
             return 0
         return time.monotonic_ns() + 2 * _SPIN_NS
-
-    def _patience(self, deadline: float | None) -> float | None:
-        """How long to wait for news; where queues are deep, no longer than until the next look around."""
-        if self._fill_at:
-            deadline = self._fill_at if deadline is None else min(deadline, self._fill_at)
-        for link in self._links.values():
-            if len(link.queue) > 1 or link.condemned or (link.queue and link.cell[BEGUN] < link.queue[0].seq):
-                now = time.monotonic()
-                if self._look_at == _NEVER_S:
-                    self._look_at = now + self._peek_s
-                until = self._look_at if deadline is None else min(deadline, self._look_at)
-                return max(0.0, until - now)
-        self._look_at = _NEVER_S
-        return None if deadline is None else max(0.0, deadline - time.monotonic())
 
     def _read(self, link: Link) -> None:
         records, ended = link.receive()
@@ -541,8 +544,7 @@ class Pool:
                 # A body has read what was meant for it, or stopped it: somebody else will do the work.
                 link.retiring = True
                 self._tell((far.KILL, link.number, 0, far.FOR_RUBBISH))
-        self._peek_s = _PEEK_S if found else min(self._peek_s * 1.5, _PEEK_AT_MOST_S)
-        self._look_at = now + self._peek_s
+        self._vigil.looked(now, found)
         if not self._backlog.orders:
             self._rebalance()
 

@@ -29,7 +29,7 @@ from mpflow.worker.hygiene import Hygiene, move_high
 from mpflow.worker.logs import LogForwarder
 from mpflow.worker.perform import RETURNED, call
 from mpflow.worker.pieces import elements_in, laid_out, pickled_apart
-from mpflow.worker.protocol import BEGUN, CHUNK, LIMIT, NEVER, OPENING_NS, PACKING, POOL_MARK, REPORTED, START
+from mpflow.worker.protocol import BEGUN, CHUNK, LIMIT, NEVER, OPENING_NS, PACKING, POOL_MARK, QUIET, REPORTED, START
 from mpflow.worker.shelf import LARGE, Shelf
 
 # Bound at import: a body may patch or remove the standard modules afterwards.
@@ -42,13 +42,13 @@ _process_time = time.process_time_ns
 _copy_context = contextvars.copy_context
 
 FLUSH_NS: Final = 1_000_000
-"""Reports wait at most this long for others to keep them company."""
+"""Reports wait at most this long for others to keep them company, unless the coordinator allows more."""
 SPIN_NS: Final = 50_000
 """How long to look for news before going to sleep."""
 BRISK_NS: Final = 200_000
 """A wait shorter than this makes the next one begin with looking."""
-SCRUB_NS: Final = 5_000_000
-"""How long a body that has been seen before may go without the thorough look at what it left behind."""
+SCRUB_SHARE: Final = 200
+"""Of the time of bodies that have been seen before, the thorough look at what they left behind takes one part in so many."""
 
 
 _SIMPLE: Final = frozenset((type(None), bool, int, float, str))
@@ -98,7 +98,7 @@ class Worker:
         self._measures = False
         self._late_logs: list[bytes] = []
         self._logs = LogForwarder(self._log)
-        self._scrubbed_at = 0
+        self._scrub_at = 0
         self._initialized = False
         self._body = 0
         self._expected = 1
@@ -143,7 +143,8 @@ class Worker:
             if self._dropped:
                 self._append((protocol.DROPPED, tuple(self._dropped)))
                 self._dropped.clear()
-            if self._unflushed:
+                self._ring_bell()
+            elif self._unflushed and (_now() > self._cell[QUIET] or not self._poll(0)):
                 self._ring_bell()
 
     def _receive(self) -> bytes:
@@ -315,12 +316,22 @@ class Worker:
                 self._kept[seq] = record[8]
         del record
         now = _now()
-        if last or now - self._flushed_at > FLUSH_NS:
+        if now > cell[QUIET]:
+            if last or now - self._flushed_at > FLUSH_NS:
+                self._ring_bell()
+        elif last and not self._poll(0):
+            # Where more to do has come meanwhile, this was not the last.
             self._ring_bell()
+        self._put_in_order(now)
+
+    def _put_in_order(self, now: int) -> None:
+        """Make the process what it was before the body; leave it where that cannot be done, or where it has done its share."""
         why = self._hygiene.tidy()
-        if why is None and (self._body not in self._tidy or now - self._scrubbed_at > SCRUB_NS):
-            self._scrubbed_at = now
+        if why is None and (self._body not in self._tidy or now > self._scrub_at):
+            began = _now()
             why = self._hygiene.scrub()
+            now = _now()
+            self._scrub_at = now + SCRUB_SHARE * (now - began)
             if self._hygiene.untidy:
                 self._tidy.discard(self._body)
             else:

@@ -22,7 +22,7 @@ POOL_MARK: Final = "MPFLOW_POOL"
 CHUNK: Final = 65536
 """Bytes to read at a time: `os.read` allocates what it is asked for, so more costs more even when little comes."""
 
-# Words of the status cell, each 8 bytes. All but LIMIT and CONSUMED are written by the worker alone.
+# Words of the status cell, each 8 bytes. All but LIMIT, CONSUMED and QUIET are written by the worker alone.
 BEGUN: Final = 0
 """Sequence number of the job whose turn has come."""
 START: Final = 1
@@ -41,6 +41,8 @@ PACKING: Final = 6
 """Sequence number of the last job whose outcome was pickled by code of the user's, set when that begins."""
 SEAL: Final = 7
 """The worker's nonce, written by the coordinator; anything else there means that a body has written over all this."""
+QUIET: Final = 8
+"""Until when, in ns of CLOCK_MONOTONIC, the worker may keep reports to itself while it has more to do; 0 where somebody may wait."""
 RING_AT: Final = 128
 """Where the ring begins in the mapping."""
 RING_SIZE: Final = 1 << 18
