@@ -19,15 +19,14 @@ from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any, Final, NoReturn, cast
 
-from mpflow.engine.signals import Signal
-from mpflow.engine.state import State, Success
+from mpflow.engine.state import State
 from mpflow.worker import protocol, streams
 from mpflow.worker.attempt_context import attempt_context
 from mpflow.worker.codec import PROTOCOL, dump, refusal, trial
 from mpflow.worker.failures import failure_of, tell
 from mpflow.worker.hygiene import Hygiene, move_high
 from mpflow.worker.logs import LogForwarder
-from mpflow.worker.perform import RETURNED, call
+from mpflow.worker.perform import call
 from mpflow.worker.pieces import elements_in, laid_out, pickled_apart
 from mpflow.worker.protocol import BEGUN, CHUNK, LIMIT, NEVER, OPENING_NS, PACKING, POOL_MARK, QUIET, REPORTED, START
 from mpflow.worker.shelf import LARGE, Shelf
@@ -426,9 +425,6 @@ class Worker:
         if not returned:
             self._cell[PACKING] = seq
             return (protocol.LOST, *echo, begun, taken, *failure_of(cast(State, end), self._announce))
-        if isinstance(end, Signal):
-            self._cell[PACKING] = seq
-            return (protocol.LOST, *echo, begun, taken, *failure_of(Success(RETURNED, end), self._announce))
         try:
             data, names = self._encode_divided(end) if divided else self._encode(end)
         # Pickling and the loading on trial run the user's code.

@@ -165,3 +165,24 @@ def test_context_is_clean_after_signals(executor: Executor) -> None:
         body()
     flow.run(executor=executor)
     assert context.to_dict() == before
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_a_signal_that_is_returned_is_a_value(executor: Executor, kind: type) -> None:
+    @task
+    def body():
+        signal = kind("not raised")
+        signal.kept = 7
+        return signal
+
+    @task
+    def reader(signal):
+        return type(signal) is kind, signal.kept
+
+    with Flow("signals") as flow:
+        a = body()
+        b = reader(a)
+    state = flow.run(executor=executor)
+    assert type(state.result[a]) is Success
+    assert state.result[a].result.kept == 7
+    assert state.result[b].result == (True, 7)
