@@ -11,6 +11,8 @@ import mpflow.engine.signals
 import mpflow.engine.state
 import mpflow.triggers  # noqa: F401 - reachable by dots after a plain `import mpflow`
 from mpflow._context import context
+from mpflow._elsewhere import install as _install
+from mpflow._elsewhere import lacking as _lacking
 from mpflow.errors import MpflowError
 
 if TYPE_CHECKING:
@@ -54,6 +56,9 @@ _HOMES = {
     "unmapped": "mpflow.authoring.annotations",
 }
 
+# Reachable by dots as well.
+_PARTS = frozenset({"core", "executors", "results", "serializers", "store", "tasks", "utilities"})
+
 __all__ = [
     "DateTimeParameter",
     "Edge",
@@ -81,13 +86,17 @@ __all__ = [
     "unmapped",
 ]
 
+_install()
+
 
 def __getattr__(name: str) -> object:
     home = _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module 'mpflow' has no attribute {name!r}")
+    if home is None and name not in _PARTS:
+        raise _lacking("mpflow", name)
     from importlib import import_module
 
+    if home is None:
+        return import_module(f"mpflow.{name}")
     value: object = getattr(import_module(home), name)
     globals()[name] = value
     return value

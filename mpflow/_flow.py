@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from mpflow._context import context as ambient
+from mpflow._elsewhere import said_of_option
 from mpflow.authoring.edge import Edge
 from mpflow.authoring.graph import Graph
 from mpflow.authoring.task import Task
 from mpflow.engine.state import State
 from mpflow.results import Result
+
+if TYPE_CHECKING:
+    import logging
 
 StateHandler = Callable[..., "State | None"]
 
@@ -47,7 +51,11 @@ class Flow(Graph):
         terminal_state_handler: StateHandler | None = None,
         result: Result | None = None,
         validate: bool | None = None,
+        **unknown: NoReturn,
     ) -> None:
+        for option in unknown:
+            said = said_of_option("Flow", option, _OPTIONS)
+            raise TypeError(f"Flow({name!r}) got an unknown option {option!r}{said}")
         super().__init__(name, tasks=tasks, edges=edges, reference_tasks=reference_tasks, validate=validate)
         self.executor = executor
         self.state_handlers = _checked(state_handlers)
@@ -156,6 +164,13 @@ class Flow(Graph):
             result=self.result,
         )
 
+    @property
+    def logger(self) -> logging.Logger:
+        """The logger named for the flow."""
+        import logging
+
+        return logging.getLogger(f"mpflow.{self.name}")
+
     def visualize(
         self,
         flow_state: State | None = None,
@@ -175,6 +190,13 @@ class Flow(Graph):
 
         return visualize(self, flow_state, filename, format)
 
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name):
+            # Only asked for what is not there. Hidden from type checkers, for whom it would allow every name.
+            said = "" if name.startswith("_") else said_of_option("Flow", name)
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}{said}", name=name, obj=self)
+
     def _repr_html_(self) -> str:
         """The flow for notebooks: its tasks and what each waits for, which takes no other program to draw."""
         from html import escape
@@ -183,6 +205,9 @@ class Flow(Graph):
         from mpflow.pictures.text import as_text
 
         return f"<pre>{escape(as_text(drawing_of(self)))}</pre>"
+
+
+_OPTIONS = tuple(name for name in Flow.__init__.__annotations__ if name not in {"return", "unknown"})
 
 
 def _checked(handlers: object) -> list[StateHandler]:

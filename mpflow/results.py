@@ -8,11 +8,12 @@ location. Every class here also works by itself, outside tasks and flows.
 from __future__ import annotations
 
 import os
-import pickle
 import string
 from collections.abc import Callable
 from copy import copy
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+
+from mpflow.serializers import JSONSerializer, PickleSerializer, Serializer
 
 if TYPE_CHECKING:
     from typing_extensions import Self  # typing has it from 3.11 on
@@ -26,15 +27,21 @@ class Result:
     """A value, and the place it is kept at if it has one.
 
     Subclasses say how to keep it: override `exists`, `read` and `write`, and give the whole to a task as `result=`. This class itself
-    keeps nothing.
+    keeps nothing. `serializer` turns values into bytes and back, for those that keep bytes; it pickles, unless given.
     """
 
     names_only: ClassVar[bool] = False
     """Whether the location template names every input that is needed; what is not, need not be opened to be handed over."""
 
-    def __init__(self, value: Any = None, location: Location = None) -> None:
+    def __init__(self, value: Any = None, location: Location = None, serializer: Serializer | None = None) -> None:
+        if serializer is not None and not _serializes(serializer):
+            raise TypeError(
+                f"{type(self).__name__}: serializer is {serializer!r}; "
+                "pass an object with serialize and deserialize, such as mpflow.serializers.JSONSerializer()"
+            )
         self.value = value
         self.location = location
+        self.serializer = PickleSerializer() if serializer is None else serializer
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -81,6 +88,10 @@ class Result:
         return f"<{type(self).__name__}: {self.value!r}>"
 
 
+def _serializes(given: object) -> bool:
+    return not isinstance(given, type) and hasattr(given, "serialize") and hasattr(given, "deserialize")
+
+
 class _Nothing(Result):
     """The type of `NoResult`."""
 
@@ -117,7 +128,7 @@ class ConstantResult(Result):
 
 
 class LocalResult(Result):
-    """Keeps values as plain pickle files below a directory.
+    """Keeps values as files below a directory: plain pickle files, or what `serializer` makes of them.
 
     `dir` defaults to `results` in `MPFLOW_HOME`, or in `~/.mpflow` where that is not set. Without a `location` a task's value gets a
     file named for its task run, any other value a new name. Files appear under their names only when they are complete.
@@ -142,15 +153,14 @@ class LocalResult(Result):
     'Cached'
     """
 
-    suffix: ClassVar[str] = ".pickle"
-
     def __init__(
         self,
         dir: str | os.PathLike[str] | None = None,  # noqa: A002 - the language's name for it
         location: Location = None,
         value: Any = None,
+        serializer: Serializer | None = None,
     ) -> None:
-        super().__init__(value, location)
+        super().__init__(value, location, serializer)
         self.dir = default_dir() if dir is None else os.path.abspath(os.path.expanduser(os.fspath(dir)))
 
     def exists(self, location: str, /, **kwargs: Any) -> bool:
@@ -161,19 +171,20 @@ class LocalResult(Result):
         """Load the file; raises FileNotFoundError where there is none."""
         path = self._path(location)
         with open(path, "rb") as file:
-            new = self.from_value(self._load(file.read()))
+            new = self.from_value(self.serializer.deserialize(file.read()))
         new.location = path
         return new
 
     def write(self, value: Any, /, **kwargs: Any) -> LocalResult:
         """Write the value to its file, whose full path is the location of the result returned."""
-        new = self._put(self._dump(value), kwargs)
+        new = self._put(self.serializer.serialize(value), kwargs)
         new.value = value
         return new
 
     def write_pickled(self, data: bytes, /, **kwargs: Any) -> LocalResult | None:
         """Write a value that is already pickled, unopened; None where pickle is not what the file holds."""
-        return self._put(data, kwargs) if type(self) is LocalResult else None
+        plain = type(self) is LocalResult and type(self.serializer) is PickleSerializer
+        return self._put(data, kwargs) if plain else None
 
     def _put(self, data: bytes, kwargs: dict[str, Any]) -> Self:
         new = self.copy()
@@ -196,23 +207,10 @@ class LocalResult(Result):
             import uuid
 
             name = uuid.uuid4().hex
-        return f"{name}{self.suffix}"
+        return f"{name}{getattr(self.serializer, 'suffix', '')}"
 
     def _path(self, location: str | None) -> str:
         return os.path.join(self.dir, os.path.expanduser(location or ""))
-
-    def _dump(self, value: Any) -> bytes:
-        try:
-            return pickle.dumps(value, 5)
-        # Whatever a user's class raises: cloudpickle may still know how, and else says what is wrong.
-        except Exception:  # noqa: BLE001
-            import cloudpickle
-
-            data: bytes = cloudpickle.dumps(value, 5)
-            return data
-
-    def _load(self, data: bytes) -> Any:
-        return pickle.loads(data)
 
 
 class JSONResult(LocalResult):
@@ -222,15 +220,13 @@ class JSONResult(LocalResult):
     '{"rows": 3}'
     """
 
-    suffix = ".json"
-
     def __init__(
         self,
         dir: str | os.PathLike[str] | None = None,  # noqa: A002 - the language's name for it
         location: Location = None,
         value: Any = None,
     ) -> None:
-        super().__init__(dir, location, value)
+        super().__init__(dir, location, value, JSONSerializer())
         self._anywhere = dir is not None
 
     @property
@@ -242,7 +238,7 @@ class JSONResult(LocalResult):
         if not self._inline:
             return super().exists(location, **kwargs)
         try:
-            self._load(location.encode())
+            self.serializer.deserialize(location.encode())
         except ValueError:
             return False
         return True
@@ -251,7 +247,7 @@ class JSONResult(LocalResult):
         """Load the file, or the text; raises ValueError for what is not JSON."""
         if not self._inline:
             return super().read(location)
-        new = self.from_value(self._load(location.encode()))
+        new = self.from_value(self.serializer.deserialize(location.encode()))
         new.location = location
         return new
 
@@ -260,18 +256,8 @@ class JSONResult(LocalResult):
         if not self._inline:
             return super().write(value, **kwargs)
         new = self.from_value(value)
-        new.location = self._dump(value).decode()
+        new.location = self.serializer.serialize(value).decode()
         return new
-
-    def _dump(self, value: Any) -> bytes:
-        import json
-
-        return json.dumps(value).encode()
-
-    def _load(self, data: bytes) -> Any:
-        import json
-
-        return json.loads(data)
 
 
 def default_dir() -> str:

@@ -23,6 +23,7 @@ PUBLIC = (
     "mpflow.errors",
     "mpflow.executors",
     "mpflow.results",
+    "mpflow.serializers",
     "mpflow.store",
     "mpflow.tasks.control_flow",
     "mpflow.tasks.core",

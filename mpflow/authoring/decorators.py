@@ -8,6 +8,7 @@ from functools import wraps
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from mpflow._context import context
+from mpflow._elsewhere import said_of_option
 from mpflow.authoring.annotations import EdgeAnnotation, flatten, mapped, unmapped
 from mpflow.authoring.function_task import FunctionTask
 from mpflow.authoring.literals import as_task
@@ -60,11 +61,7 @@ def _made(fn: Any, options: dict[str, Any]) -> FunctionTask[..., Any]:
     known = (*OPTION_NAMES, "slug", "tags", "on_failure")
     for name in options:
         if name not in known or name == "auto_generated":
-            import difflib
-
-            close = difflib.get_close_matches(name, known, 1)
-            hint = f"; did you mean {close[0]!r}?" if close else ""
-            raise TypeError(f"@task got an unknown option {name!r}{hint}")
+            raise TypeError(f"@task got an unknown option {name!r}{said_of_option('task', name, known)}")
     return FunctionTask(fn, **options)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mpflow._elsewhere import lacking
+
 if TYPE_CHECKING:
     from mpflow.executors.port import get_executor as get_executor
     from mpflow.executors.processes import ProcessExecutor as ProcessExecutor
@@ -22,7 +24,7 @@ __all__ = ["ProcessExecutor", "SyncExecutor", "ThreadExecutor", "get_executor"]
 
 def __getattr__(name: str) -> object:
     if name not in _HOMES:
-        raise AttributeError(f"module 'mpflow.executors' has no attribute {name!r}")
+        raise lacking("mpflow.executors", name)
     import importlib
 
     value: object = getattr(importlib.import_module(_HOMES[name]), name)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from mpflow.tasks.case import case
-from mpflow.tasks.conditional import CompareValue, Merge, ifelse, merge, switch
-from mpflow.tasks.filter_task import FilterTask
+from mpflow.tasks.control_flow.case import case
+from mpflow.tasks.control_flow.conditional import CompareValue, Merge, ifelse, merge, switch
+from mpflow.tasks.control_flow.filter import FilterTask
 from mpflow.tasks.pause import pause_task
 
 __all__ = ["CompareValue", "FilterTask", "Merge", "case", "ifelse", "merge", "pause_task", "switch"]

@@ -8,7 +8,7 @@ from typing import Any
 from mpflow._context import context
 from mpflow.authoring.graph import Graph
 from mpflow.authoring.task import Task
-from mpflow.tasks.conditional import CompareValue
+from mpflow.tasks.control_flow.conditional import CompareValue
 
 __all__ = ["case"]
 

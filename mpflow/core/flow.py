@@ -1,0 +1,7 @@
+"""Flows, at the name they have always had."""
+
+from __future__ import annotations
+
+from mpflow._flow import Flow
+
+__all__ = ["Flow"]
