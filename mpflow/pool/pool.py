@@ -29,6 +29,8 @@ _STALLED_S: Final = 5.0
 """After so long a worker that has been sent work, and is not seen to begin any, is replaced."""
 _SPIN_NS: Final = 40_000
 """A job expected to take no longer than this is waited for awake."""
+_TRY_AGAIN: Final = 16
+"""Where waiting awake has been in vain twice, others need the processors; so many waits later it is tried again."""
 _ENDINGS: Final = frozenset((protocol.WON, protocol.LOST, protocol.GARBLED))
 
 
@@ -132,6 +134,8 @@ class Pool:
         self._settings = b""
         self._died = self._started = self._supervisors = self._recalls = 0
         self._vigil = Vigil()
+        self._in_vain = 0
+        """How often it has been waited awake, or would have been, since that was last of use."""
         self._closed = False
         self._control: Control | None = None
         self._births = Births(size)
@@ -444,19 +448,15 @@ class Pool:
         """
         ready = self._ready
         deadline = None if timeout is None else time.monotonic() + timeout
-        brisk = 0 if ready else self._brisk_until()
+        events = () if ready else self._look_briskly()
         while True:
-            patience: float | None = 0.0
-            if not ready:
-                until = deadline
-                if self._fill_at:
-                    until = self._fill_at if until is None else min(until, self._fill_at)
-                patience = self._vigil.patience(self._links.values(), bool(self._backlog.orders), until)
-            events = self._epoll.poll(0 if brisk else patience)
-            if brisk and not events:
-                if time.monotonic_ns() < brisk:
-                    continue
-                brisk = 0
+            if not events:
+                patience: float | None = 0.0
+                if not ready:
+                    until = deadline
+                    if self._fill_at:
+                        until = self._fill_at if until is None else min(until, self._fill_at)
+                    patience = self._vigil.patience(self._links.values(), bool(self._backlog.orders), until)
                 events = self._epoll.poll(patience)
             woken = self._heed(events)
             now = time.monotonic()
@@ -468,6 +468,7 @@ class Pool:
                 self._dispatch()
             if ready or woken or (deadline is not None and time.monotonic() >= deadline):
                 break
+            events = ()
         self._ready = []
         return ready
 
@@ -499,8 +500,8 @@ class Pool:
                     self._take(link, records)
         return woken
 
-    def _brisk_until(self) -> int:
-        """Until when to look again and again instead of going to sleep, in ns; 0 for not at all.
+    def _look_briskly(self) -> Sequence[tuple[int, int]]:
+        """Look again and again for a little while instead of going to sleep, where that is worth it; return what there is to read.
 
         To wake a sleeping processor takes longer than a short job, so where just one worker is at work on one, and that
         leaves a processor free, waiting for it awake is the faster way.
@@ -509,11 +510,19 @@ class Pool:
         for link in self._links.values():
             if link.queue:
                 if busy is not None:
-                    return 0
+                    return ()
                 busy = link
         if busy is None or busy.load > _SPIN_NS or len(busy.queue) > 1 or self._processors < 2:
-            return 0
-        return time.monotonic_ns() + 2 * _SPIN_NS
+            return ()
+        if self._in_vain > 1 and self._in_vain % _TRY_AGAIN:
+            self._in_vain += 1
+            return ()
+        poll, now = self._epoll.poll, time.monotonic_ns
+        until = now() + 2 * _SPIN_NS
+        while not (events := poll(0)) and now() < until:
+            pass
+        self._in_vain = 0 if events else self._in_vain + 1
+        return events
 
     def _read(self, link: Link) -> None:
         records, ended = link.receive()

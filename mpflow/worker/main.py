@@ -36,14 +36,14 @@ _loads = pickle.loads
 _dumps = pickle.dumps
 _marshal = marshal.dumps
 _read, _write, _exit, _getpid = os.read, os.write, os._exit, os.getpid
-_now = time.monotonic_ns
+_now, _yield = time.monotonic_ns, os.sched_yield
 _process_time = time.process_time_ns
 _copy_context = contextvars.copy_context
 
 FLUSH_NS: Final = 1_000_000
 """Reports wait at most this long for others to keep them company, unless the coordinator allows more."""
-SPIN_NS: Final = 50_000
-"""How long to look for news before going to sleep."""
+SPIN_NS: Final = 150_000
+"""How long to look for news before going to sleep: as long as the main process takes to ask a trigger and answer."""
 BRISK_NS: Final = 200_000
 """A wait shorter than this makes the next one begin with looking."""
 SCRUB_SHARE: Final = 200
@@ -158,6 +158,8 @@ class Worker:
                 began = now = _now()
                 if self._brisk:
                     while not poll(0):
+                        # Whoever is to send may be waiting for this very processor.
+                        _yield()
                         now = _now()
                         if now - began > SPIN_NS:
                             poll(None)
