@@ -18,12 +18,13 @@ __all__ = ["Foresight"]
 class Foresight:
     """Looks along chains of plain nodes, as far as one in `share` slots may be held; not at all where that is 0."""
 
-    __slots__ = ("_departures", "_plan", "_share", "_tails", "_units", "held")
+    __slots__ = ("_departures", "_plan", "_returned", "_share", "_tails", "_units", "held")
 
     def __init__(self, plan: Plan, units: Units, departures: Departures, share: int) -> None:
         self._plan, self._units, self._departures = plan, units, departures
         self._share = share if any(plan.fan_in) else 0
         self._tails: list[int] = []
+        self._returned: list[int] = []
         self.held: set[int] = set()
         """Units that are out although they wait."""
 
@@ -35,6 +36,18 @@ class Foresight:
         """Note plain nodes that have left, whose readers are worth a look."""
         if self._share:
             self._tails += nodes
+
+    def handed_back(self, uid: int) -> None:
+        """Note that a unit is held no longer, and waits as before; it is asked for again only once something has moved."""
+        self.held.discard(uid)
+        phases = self._units.phases
+        self._returned += [link.upstream for link in self._plan.specs[uid].links if phases[link.upstream] == RUNNING]
+
+    def moved(self) -> None:
+        """Note that attempts have ended, so that there may be room now for what was handed back."""
+        if self._returned:
+            self._tails += self._returned
+            self._returned.clear()
 
     def look(self, waits: Sequence[int], doubts: Sequence[int]) -> list[int]:
         """Return the units to ask for beforehand, counted as out from now on."""

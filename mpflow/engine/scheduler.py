@@ -289,6 +289,8 @@ class Scheduler(Records):
             else:
                 self._outcome(uid, node, outcome)
         self._departures.plain_back(back)
+        if event.units:
+            self._foresight.moved()
 
     def _unbegun(self, event: Unbegun) -> None:
         phases, plain = self._units.phases, self._plan.plain
@@ -296,7 +298,7 @@ class Scheduler(Records):
             if not 0 <= uid < self._units.nodes or not plain[uid] or phases[uid] != RUNNING or uid in self._units.past:
                 self._bug(f"unit {uid} was handed back without having been foreseen")
             phases[uid] = WAITING
-            self._foresight.held.discard(uid)
+            self._foresight.handed_back(uid)
             self._departures.plain_back(1)
             if not self._waits[uid]:
                 self._open(uid)

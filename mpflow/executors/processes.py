@@ -33,6 +33,8 @@ _UNIT_MASK: Final = (1 << _ATTEMPT_SHIFT) - 1
 _CONSTANT_TYPES: Final = (str, int, float, bool, bytes, complex, type(None), date, datetime, timedelta)
 
 
+_FIRST: Final = 48
+"""So many jobs that are sent ahead do not wait until all the others have been encoded."""
 _UNMEASURED: Final = (None, None, None)
 _new = tuple.__new__
 
@@ -222,6 +224,10 @@ class ProcessExecutor:
                 order.after = tuple(after)
                 heads[job.unit] = order
                 followers.append(order)
+                if len(followers) == _FIRST and orders:
+                    # The worker can begin while the rest is made ready.
+                    self._at_work().submit(orders, followers)
+                    orders, followers = [], []
                 continue
             self._handed_back.append(job.unit)
         self._at_work().submit(orders, followers)

@@ -14,8 +14,6 @@ from mpflow.pool.link import Link, Order
 
 BUDGET_NS: Final = 20_000_000
 """Measured work to keep queued at one worker; a job nobody has measured counts as all of it."""
-_AHEAD_NS: Final = 1_000_000
-"""Measured work behind which a job is queued that waits for some of it."""
 DEEPEST: Final = 256
 """Most jobs queued at one worker."""
 OVERHEAD_NS: Final = 5_000
@@ -140,7 +138,7 @@ class Backlog:
         queue = link.queue
         cost = self._costs.get(order.work.body, 0)
         if cost:
-            if len(queue) > 1 and link.load + cost > _AHEAD_NS:
+            if len(queue) > 1 and link.load + cost > BUDGET_NS:
                 return False
         else:
             # Nobody knows how long it takes, so it may wait only behind what it would wait for anywhere.

@@ -24,6 +24,8 @@ from mpflow.worker.protocol import BEGUN, OPENING_NS, REPORTED, START
 
 _RECALL_NS: Final = 1_000_000
 """How long a body must have run before the jobs behind it are fetched back for an idle worker."""
+_UNFAIR_NS: Final = 2_000_000
+"""How much measured work a worker must have, short as each job may be, for an idle one to get its share of that."""
 _GRACE_S: Final = 0.1
 _STALLED_S: Final = 5.0
 """After so long a worker that has been sent work, and is not seen to begin any, is replaced."""
@@ -572,13 +574,17 @@ class Pool:
             return
         now = time.monotonic_ns()
         for link in self._links.values():
-            if len(link.queue) > 1 and not link.barred and not link.retiring:
+            queue = link.queue
+            if len(queue) > 1 and not link.barred and not link.retiring:
                 cell = link.cell
                 began = cell[START]
                 if began > now:
                     began -= OPENING_NS
                 if (cell[BEGUN] > cell[REPORTED] and now - began > _RECALL_NS) or not link.was_up:
-                    self._recall(link, max(cell[BEGUN], link.queue[0].seq))
+                    self._recall(link, max(cell[BEGUN], queue[0].seq))
+                # Others cannot begin what is queued behind jobs that it waits for.
+                elif link.load > _UNFAIR_NS and not any(before.seq >= queue[0].seq for _, before in queue[-1].after):
+                    self._recall(link, queue[len(queue) // (len(idle) + 1)].seq)
 
     def _recall(self, link: Link, above: int) -> None:
         """Fetch back the jobs above this one that a worker has not begun."""

@@ -103,6 +103,27 @@ def test_only_plain_units_are_asked_for(reader: TaskSpec) -> None:
     assert Run(spec("a", handled=True), spec("b", 0)).foreseen == []
 
 
+def test_handed_back_for_want_of_room_it_is_asked_for_again_once_something_has_moved() -> None:
+    run = Run(*chain(6), slots=4)
+    run.feed(Unbegun([2, 3]))
+    assert run.foreseen == []
+    run.feed()
+    assert run.foreseen == []
+    run.end(0)
+    assert (run.started, run.foreseen) == ([], [2, 3, 4])
+    for node in range(1, 6):
+        run.end(node)
+    assert run.kinds() == ["Success"] * 6
+
+
+def test_what_moved_with_the_handing_back_is_no_reason_to_ask_again() -> None:
+    run = Run(*chain(5), slots=4)
+    run.feed(AttemptsEnded([0], [1], [b"ok"]), Unbegun([3]))
+    assert run.foreseen == []
+    run.end(1)
+    assert run.foreseen == [3, 4]
+
+
 def test_handed_back_behind_a_failure_the_gate_decides() -> None:
     run = Run(*chain(3))
     run.end(0, Failed("no"))

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from mpflow.engine.messages import AttemptsEnded, SlotsChanged
+from mpflow.engine.messages import AttemptsEnded, SlotsChanged, Unbegun
 from mpflow.executors.processes import ProcessExecutor
 from mpflow.executors.surroundings import parse_bytes, usable_cpus
 from tests.pool.conftest import Crew, body, gone, one
@@ -70,6 +70,39 @@ def test_what_waits_behind_a_long_body_is_fetched_back(crew: MakeCrew, tmp_path:
     ran = path.read_text().split()
     assert len(ran) == len(set(ran)) == 1500
     assert recalls[0] > 0
+
+
+def test_many_short_jobs_on_one_worker_are_shared_with_an_idle_one(crew: MakeCrew, tmp_path: Path) -> None:
+    from mpflow.executors.port import AHEAD, Input
+
+    path = str(tmp_path / "ran")
+
+    def perform(a: float, b: str, c: int) -> int:
+        return work(a, b, c)
+
+    crowd = crew(2)
+    executor = crowd.executor
+    executor.open([body(perform)], {})
+    # Measured first, so that it is known how long they take; none of them as long as a body has to run to be overtaken.
+    executor.submit([one(0.0005, path, n, unit=n) for n in range(40)])
+    crowd.collect(40)
+    before = crowd.pool.statistics().recalls
+    ahead = [
+        one(0.0005, path, n, unit=n)._replace(inputs=(*one(0.0005, path, n).inputs, Input("", AHEAD, 100)))
+        for n in range(101, 131)
+    ]
+    executor.submit_ahead([one(0.0005, path, 100, unit=100)], ahead)
+    back: list[int] = []
+    while len(crowd.outcomes) + len(back) < 71:
+        for event in executor.wait(10):
+            if isinstance(event, AttemptsEnded):
+                crowd.outcomes.update(dict.fromkeys(event.units))
+            elif isinstance(event, Unbegun):
+                back += event.units
+    # They waited for one job, which has long ended: whoever has nothing to do may have them.
+    assert back
+    assert crowd.pool.statistics().recalls > before
+    executor.close()
 
 
 def test_recalls_while_workers_die_lose_nothing(crew: MakeCrew, tmp_path: Path) -> None:
