@@ -10,9 +10,9 @@ from rich.text import Text
 from mpflow.cli.complaint import Complaint
 from mpflow.cli.stores import store_path
 from mpflow.cli.streams import say
-from mpflow.cli.summary import console
 from mpflow.cli.tables import show_table
 from mpflow.errors import FlowError
+from mpflow.report.streams import console
 from mpflow.runtime import settings
 
 _OTHERS = ("MPFLOW_HOME", "MPFLOW_POOL")

@@ -18,18 +18,18 @@ from rich.text import Text
 from mpflow._context import context as ambient
 from mpflow.authoring.compile import compile_flow
 from mpflow.authoring.task import Task
-from mpflow.cli import words
 from mpflow.cli.complaint import Complaint
-from mpflow.cli.failures import OURS
 from mpflow.cli.naming import task_named
 from mpflow.cli.stored_states import Lost, parameters_of, states_of, with_values
 from mpflow.cli.stores import reading, the_run
-from mpflow.cli.summary import console
 from mpflow.cli.targets import load_stored
 from mpflow.engine.plan import Plan
 from mpflow.engine.state import Mapped, State
 from mpflow.executors.here import attempt
 from mpflow.executors.port import LIVE, Job, live
+from mpflow.report import words
+from mpflow.report.failures import OURS
+from mpflow.report.streams import console
 from mpflow.runtime.bodies import bodies_of
 from mpflow.runtime.flow_context import flow_context
 from mpflow.runtime.inputs import Inputs

@@ -8,10 +8,10 @@ from rich.console import Console
 from rich.text import Text
 
 from mpflow._flow import Flow
-from mpflow.cli import words
 from mpflow.cli.complaint import Complaint
 from mpflow.cli.tables import show_table
 from mpflow.errors import StoreError
+from mpflow.report import words
 from mpflow.runtime.previewing import plan_resume
 from mpflow.runtime.restoring import GO_ON, GONE, REUSE, RUN, WAIT, Decision
 from mpflow.store import SQLiteStore

@@ -8,9 +8,10 @@ import time
 
 from rich.text import Text
 
-from mpflow.cli.summary import console, show, units
+from mpflow.cli.summary import show, units
 from mpflow.cli.targets import load
 from mpflow.executors.processes import ProcessExecutor
+from mpflow.report.streams import console
 from mpflow.store import NullStore
 
 PATH = os.path.join(os.path.dirname(os.path.abspath(__file__)), "bundled", "demo.py")

@@ -16,14 +16,14 @@ from typing import Final, Literal, NamedTuple
 
 from rich.text import Text
 
-from mpflow.cli import words
 from mpflow.cli.complaint import Complaint
 from mpflow.cli.stores import store_path
 from mpflow.cli.streams import say
-from mpflow.cli.summary import console
 from mpflow.errors import StoreError
 from mpflow.executors.processes import ProcessExecutor
 from mpflow.executors.surroundings import cpu_quota, usable_cpus
+from mpflow.report import words
+from mpflow.report.streams import console
 from mpflow.store.connection import connect, connect_to_read, told
 
 _PACKAGES: Final = ("mpflow", "cloudpickle", "psutil", "rich", "click", "threadpoolctl")

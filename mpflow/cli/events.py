@@ -17,9 +17,9 @@ from mpflow._context import context
 from mpflow.authoring.literals import Constant
 from mpflow.authoring.parameter import Parameter
 from mpflow.authoring.task import Task
-from mpflow.cli import words
-from mpflow.cli.streams import Lenient
 from mpflow.engine.state import State
+from mpflow.report import words
+from mpflow.report.streams import Lenient
 
 
 class JsonLines:

@@ -10,12 +10,12 @@ from mpflow._flow import Flow
 from mpflow.cli.complaint import Complaint
 from mpflow.cli.stored_states import states_of
 from mpflow.cli.stores import reading, the_run
-from mpflow.cli.summary import console
 from mpflow.cli.targets import directory_of, load
 from mpflow.engine.state import State, Success
 from mpflow.pictures.drawing import drawing_of
 from mpflow.pictures.text import as_text
 from mpflow.pictures.visualize import picture
+from mpflow.report.streams import console
 
 
 def draw(target: str, kind: str, output: str | None, *, run: str | None, store: str | None) -> int:

@@ -6,12 +6,13 @@ import json
 
 from rich.text import Text
 
-from mpflow.cli import words
 from mpflow.cli.complaint import Complaint
 from mpflow.cli.stores import reading
 from mpflow.cli.streams import say
-from mpflow.cli.summary import console
 from mpflow.cli.tables import show_table
+from mpflow.cli.times import read_moment
+from mpflow.report import words
+from mpflow.report.streams import console
 from mpflow.store.facts import STANDINGS, Run
 from mpflow.store.reading import Reader
 
@@ -22,7 +23,7 @@ def list_runs(
     """Print the runs that are asked for; return the exit code."""
     if state is not None and state.lower() not in [each.lower() for each in STANDINGS]:
         raise Complaint(f"{state!r} is no state of a run; there are {', '.join(STANDINGS)}")
-    begun = None if since is None else words.read_moment(since)
+    begun = None if since is None else read_moment(since)
     with reading(store) as reader:
         found = reader.runs(flow=flow, state=state, since=begun, limit=limit)
         if as_json:

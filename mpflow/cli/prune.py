@@ -5,18 +5,19 @@ from __future__ import annotations
 import json
 import os
 
-from mpflow.cli import words
 from mpflow.cli.complaint import Complaint
 from mpflow.cli.stores import store_path
 from mpflow.cli.streams import say
-from mpflow.cli.summary import console
+from mpflow.cli.times import read_duration
 from mpflow.errors import StoreError
+from mpflow.report import words
+from mpflow.report.streams import console
 from mpflow.store.pruning import prune
 
 
 def prune_store(*, store: str | None, older_than: str, dry_run: bool, as_json: bool) -> int:
     """Remove the runs that are old enough; return the exit code."""
-    seconds = words.read_duration(older_than)
+    seconds = read_duration(older_than)
     path = store_path(store)
     if not os.path.lexists(path):
         raise Complaint(f"there is no run store at {path}, so there is nothing to prune; --store names another")

@@ -10,11 +10,11 @@ from collections.abc import Iterable
 from rich.console import Console
 from rich.text import Text
 
-from mpflow.cli import words
 from mpflow.cli.complaint import Complaint
 from mpflow.cli.stores import reading, the_run
-from mpflow.cli.summary import console
 from mpflow.errors import FlowError
+from mpflow.report import words
+from mpflow.report.streams import console
 from mpflow.store.facts import RUNNING, LogLine, Run
 from mpflow.store.port import STDERR, STDOUT
 from mpflow.store.reading import Reader

@@ -18,9 +18,9 @@ from mpflow.cli.running import Asked, overlaid, play
 from mpflow.cli.stored_states import parameters_of
 from mpflow.cli.stores import flags, reading, the_run
 from mpflow.cli.streams import say
-from mpflow.cli.summary import console
 from mpflow.cli.targets import Target, directory_of, full_name, load_stored
 from mpflow.engine.state import Resume
+from mpflow.report.streams import console
 from mpflow.runtime.restoring import GONE, RUN, WAIT, Decision
 from mpflow.runtime.settings import looking_from
 from mpflow.store import SQLiteStore

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from mpflow._flow import Flow
 from mpflow.authoring.literals import Constant
 from mpflow.authoring.parameter import Parameter
-from mpflow.cli import events, interrupting, words
+from mpflow.cli import events, interrupting
 from mpflow.cli.complaint import Complaint
 from mpflow.cli.deciding import advice
 from mpflow.cli.keeping import Kept, keep, show_header
@@ -22,7 +22,7 @@ from mpflow.cli.showing import outcome
 from mpflow.cli.starting import begin_at, reached
 from mpflow.cli.stores import store_path
 from mpflow.cli.streams import say
-from mpflow.cli.summary import console, show, units
+from mpflow.cli.summary import show, units
 from mpflow.cli.targets import Target, directory_of, load
 from mpflow.engine.state import State
 from mpflow.errors import EngineBug, MpflowError, RunInUse, StoreError, WorkersUnavailable
@@ -30,6 +30,8 @@ from mpflow.executors.port import get_executor
 from mpflow.executors.surroundings import usable_cpus
 from mpflow.pictures.drawing import drawing_of
 from mpflow.pictures.text import as_text
+from mpflow.report import words
+from mpflow.report.streams import console
 from mpflow.runtime.interrupts import patiently
 from mpflow.runtime.settings import SETTINGS, looking_from, setting
 from mpflow.store import SQLiteStore

@@ -8,14 +8,16 @@ import re
 from rich.console import Console
 from rich.text import Text
 
-from mpflow.cli import listing, words
+from mpflow.cli import listing
 from mpflow.cli.complaint import Complaint
-from mpflow.cli.failures import Failure, frames, show_failures
 from mpflow.cli.stores import flags, quoted, reading, the_run
 from mpflow.cli.streams import say
-from mpflow.cli.summary import closing_line, console, show_paused
+from mpflow.cli.summary import closing_line, show_paused
 from mpflow.cli.tables import show_table
 from mpflow.errors import FlowError
+from mpflow.report import words
+from mpflow.report.failures import Failure, frames, show_failures
+from mpflow.report.streams import console
 from mpflow.store.facts import DIED, PAUSED, RUNNING, Run, TaskFacts, UnitFacts
 from mpflow.store.reading import Reader
 

@@ -1,42 +1,11 @@
-"""Standard streams that let a run go on: whoever read them may have gone, their disk may be full, they may be closed.
-
-A night's work is not to end because nobody listens. What tasks print themselves is theirs; this is about our own words.
-"""
+"""Standard streams made ready for a command and let go after it, whatever they are."""
 
 from __future__ import annotations
 
 import os
 import sys
-from typing import Any, TextIO
 
-
-class Lenient:
-    """A text stream that falls silent where it can no longer be written."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-        self.gone = False
-        """Whether it has fallen silent."""
-
-    def write(self, text: str) -> int:
-        """Write, unless that has failed before."""
-        if not self.gone:
-            try:
-                return self._stream.write(text)
-            except (OSError, ValueError):
-                self.gone = True
-        return len(text)
-
-    def flush(self) -> None:
-        """Flush, unless that has failed before."""
-        if not self.gone:
-            try:
-                self._stream.flush()
-            except (OSError, ValueError):
-                self.gone = True
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
+from mpflow.report.streams import Lenient
 
 
 def say(text: str) -> None:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from typing import IO, cast
 
 from rich.console import Console
 from rich.text import Text
@@ -15,22 +12,11 @@ from mpflow._flow import Flow
 from mpflow.authoring.literals import Constant
 from mpflow.authoring.parameter import Parameter
 from mpflow.authoring.task import Task
-from mpflow.cli import words
-from mpflow.cli.failures import failure_of, show_failures
 from mpflow.cli.stores import quoted
-from mpflow.cli.streams import Lenient
 from mpflow.engine.state import Mapped, Paused, State, TriggerFailed
-
-_WIDE = 400
-"""Columns where nobody looks at a screen: nothing is cut off."""
-
-
-def console(*, stderr: bool = False) -> Console:
-    """Standard output, in colour where that is a terminal and NO_COLOR is not set; lines are never folded."""
-    stream = sys.stderr if stderr else sys.stdout
-    wide = None if stream.isatty() else int(os.environ.get("COLUMNS") or _WIDE)
-    lenient = cast("IO[str]", Lenient(stream))
-    return Console(highlight=False, markup=False, soft_wrap=True, file=lenient, width=wide)
+from mpflow.report import words
+from mpflow.report.failures import failure_of, show_failures
+from mpflow.report.streams import console
 
 
 def units(flow: Flow, state: State, only: Collection[Task] | None = None) -> Iterator[tuple[Task, int | None, State]]:

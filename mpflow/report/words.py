@@ -1,4 +1,4 @@
-"""Times, sizes and counts as people read them, and the other way round."""
+"""Times, sizes, counts and names as people read them."""
 
 from __future__ import annotations
 
@@ -7,10 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 
-from mpflow.cli.complaint import Complaint
-
 _OK = ("Success", "Cached", "Mapped")
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 
 def duration(seconds: float | None) -> str:
@@ -89,26 +86,3 @@ def color(name: str) -> str:
     if name in ("Pending", "Skipped", "TriggerFailed"):
         return "dim"
     return "yellow"
-
-
-def read_duration(text: str) -> float:
-    """Read "90s", "15m", "12h", "30d" or "2w" as seconds. Raises Complaint."""
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smhdw])\s*", text.lower())
-    if match is None:
-        raise Complaint(f"{text!r} is no span of time; write it like 90s, 15m, 12h, 30d or 2w")
-    return float(match[1]) * _SECONDS[match[2]]
-
-
-def read_moment(text: str) -> float:
-    """Read a date, a time, or how long ago, as in "2h" or "7d". Raises Complaint."""
-    try:
-        return time.time() - read_duration(text)
-    except Complaint:
-        pass
-    if text.strip().lower() in ("today", "yesterday"):
-        midnight = datetime.now().astimezone().replace(hour=0, minute=0, second=0, microsecond=0).timestamp()
-        return midnight - (86400 if text.strip().lower() == "yesterday" else 0)
-    try:
-        return datetime.fromisoformat(text.strip()).timestamp()
-    except ValueError:
-        raise Complaint(f"{text!r} is no time; write it like 2h, 7d, today, 2026-01-31 or '2026-01-31 14:00'") from None

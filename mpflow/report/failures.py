@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import traceback
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -11,9 +12,8 @@ from dataclasses import dataclass, field
 from rich.console import Console
 from rich.text import Text
 
-from mpflow.cli import words
-from mpflow.cli.stores import quoted
 from mpflow.engine.state import State
+from mpflow.report import words
 
 _FRAMES = 3
 _SHOWN = 20
@@ -97,7 +97,7 @@ def show_failures(out: Console, failures: Iterable[Failure], *, debug: str | Non
             shown = ", ".join(map(str, failure.same[:20])) + (", …" if len(failure.same) > 20 else "")
             out.print(Text(f"  same error in {len(failure.same)} more: [{shown}]"))
         if debug is not None and failure.state in ("Failed", "ValidationFailed"):
-            out.print(Text(f"  {debug} {quoted(failure.full_name)} --pdb", style="bold"))
+            out.print(Text(f"  {debug} {shlex.quote(failure.full_name)} --pdb", style="bold"))
     if len(kinds) > _SHOWN:
         out.print(Text(f"… and {len(kinds) - _SHOWN} more kinds of failure"))
 
