@@ -192,6 +192,11 @@ class Flow(Graph):
 
     if not TYPE_CHECKING:
 
+        def __call__(self, *args, **kwargs):
+            raise TypeError(
+                f"flow {self.name!r} is no function; run it with flow.run(...), whose keywords are its parameters"
+            )
+
         def __getattr__(self, name):
             # Only asked for what is not there. Hidden from type checkers, for whom it would allow every name.
             said = "" if name.startswith("_") else said_of_option("Flow", name)

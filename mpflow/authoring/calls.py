@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
 from mpflow.authoring.expressions import Expression
+from mpflow.authoring.warned import warn_user
 
 __all__ = ["call_signature", "described_inputs", "described_output", "warning_of_tasks"]
 
@@ -19,11 +19,9 @@ def warning_of_tasks(init: Callable[..., None]) -> Callable[..., None]:
     def checked(self: Any, *args: Any, **kwargs: Any) -> None:
         if any(isinstance(value, Expression) for value in (*args, *kwargs.values())):
             name = type(self).__name__
-            warnings.warn(
+            warn_user(
                 f"{name}(...) was given a task as an argument of its constructor, where its result is not known; "
-                f"make the task first and pass results in the call: {name}(options)(tasks)",
-                UserWarning,
-                stacklevel=2,
+                f"make the task first and pass results in the call: {name}(options)(tasks)"
             )
         init(self, *args, **kwargs)
 

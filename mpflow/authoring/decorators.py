@@ -13,7 +13,7 @@ from mpflow.authoring.annotations import EdgeAnnotation, flatten, mapped, unmapp
 from mpflow.authoring.function_task import FunctionTask
 from mpflow.authoring.literals import as_task
 from mpflow.authoring.options import OPTION_NAMES
-from mpflow.authoring.task import P, R
+from mpflow.authoring.task import P, R, Task
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -58,6 +58,10 @@ def task(fn: Any = None, /, **options: Any) -> Any:
 
 
 def _made(fn: Any, options: dict[str, Any]) -> FunctionTask[..., Any]:
+    if isinstance(fn, Task):
+        raise TypeError(f"{fn!r} is a task already; change its options with .copy(...)")
+    if isinstance(fn, str):
+        raise TypeError(f"@task takes its options by name, as in @task(name={fn!r})")
     known = (*OPTION_NAMES, "slug", "tags", "on_failure")
     for name in options:
         if name not in known or name == "auto_generated":
@@ -78,6 +82,11 @@ def tags(*tags: str) -> Iterator[None]:
     >>> sorted(loaded.tags)
     ['nightly']
     """
+    for tag in tags:
+        if not isinstance(tag, str):
+            raise TypeError(
+                f"tags(...) was given {tag!r}; each tag is a text of its own, as in tags('nightly', 'slow')"
+            )
     with context(tags={*tags, *(context.get("tags") or ())}):
         yield
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from mpflow._context import context
+from mpflow.authoring.warned import warn_user
 
 if TYPE_CHECKING:
     from mpflow.authoring.binder import Binder
@@ -49,6 +50,51 @@ class Expression:
                 "flow runs. Pass nout=, or annotate a tuple of fixed length, to unpack; use .map(...) to loop"
             )
         return (self[index] for index in range(self.nout))
+
+    def __bool__(self) -> bool:
+        # True like any object, as code that tests for None relies on it; but `if task:` cannot do what it says.
+        flow = context.get("flow")
+        if flow is not None:
+            warn_user(
+                f"{self._described()} is known only when flow {flow.name!r} runs, so here it always counts as true: in `if`, `while`, "
+                "`and`, `or` and `not`. Use case(...), ifelse(...) or switch(...), or decide inside a task; to combine, `a & b`, a.or_(b) "
+                "and a.not_(); to ask whether there is a task at all, `is not None`"
+            )
+        return True
+
+    def _described(self) -> str:
+        return f"the result of task {self.name!r}"
+
+    def _valueless(self, wanted: str) -> TypeError:
+        return TypeError(
+            f"task {self.name!r} {wanted}: it stands for a result that is known only when the flow runs. "
+            "Do this inside a task, and pass it this one as an argument"
+        )
+
+    def __contains__(self, item: object) -> bool:
+        raise self._valueless("cannot be searched with `in`")
+
+    # Hidden from type checkers, for whom each would allow what it refuses.
+    if not TYPE_CHECKING:
+
+        def __len__(self):
+            raise self._valueless("has no length")
+
+        def __int__(self):
+            raise self._valueless("is no number")
+
+        __float__ = __index__ = __round__ = __neg__ = __abs__ = __int__
+
+        def __setitem__(self, key, value):
+            raise self._valueless("cannot be changed")
+
+        def __delitem__(self, key):
+            raise self._valueless("cannot be changed")
+
+        def __format__(self, spec):
+            if spec:
+                raise self._valueless(f"cannot be written as {spec!r}")
+            return str(self)
 
     def __getitem__(self, key: Any) -> Any:
         shown = key.name if isinstance(key, Expression) else repr(key)

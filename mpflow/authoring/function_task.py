@@ -8,12 +8,14 @@ from typing import Any, cast
 from mpflow.authoring.options import DEFAULTS
 from mpflow.authoring.signature import read_signature
 from mpflow.authoring.task import P, R, Task
+from mpflow.authoring.warned import warn_of_mutable_defaults, warn_user
 
 __all__ = ["FunctionTask"]
 
 # As in `inspect`, which takes long to import.
 _COROUTINE = 0x80
 _ASYNC_GENERATOR = 0x200
+_GENERATOR = 0x20
 
 
 class FunctionTask(Task[P, R]):
@@ -26,6 +28,10 @@ class FunctionTask(Task[P, R]):
     __slots__ = ()
 
     def __init__(self, fn: Callable[P, R], name: str | None = None, **options: Any) -> None:
+        if isinstance(fn, classmethod):
+            raise TypeError(
+                f"{fn.__func__.__qualname__} is a class method, which has no class to go with yet; write @classmethod above @task"
+            )
         if not callable(fn):
             raise TypeError(f"a task is made from a function, not from {fn!r}; write @task above a `def`, or use Task")
         if isinstance(fn, Task):
@@ -39,6 +45,12 @@ class FunctionTask(Task[P, R]):
             raise TypeError(
                 f"{getattr(fn, '__name__', fn)!r} is an `async def`, which calling does not run; write a `def` that does asyncio.run(...)"
             )
+        if flags & _GENERATOR:
+            warn_user(
+                f"{getattr(fn, '__name__', fn)!r} is a generator function, so the result of its task is a generator, which cannot be "
+                "mapped over, read twice or sent to another process; return a list"
+            )
+        warn_of_mutable_defaults(fn)
         self._options = DEFAULTS.changed(run=fn, signature=read_signature(fn))
         super().__init__(name=name or getattr(fn, "__name__", None), **options)
 

@@ -19,7 +19,7 @@ from mpflow._context import context
 from mpflow.authoring.annotations import EdgeAnnotation
 from mpflow.authoring.edge import Edge, check_key
 from mpflow.authoring.function_task import FunctionTask
-from mpflow.authoring.literals import Constant, as_task
+from mpflow.authoring.literals import Constant, as_task, is_constant
 from mpflow.authoring.operators import operator_task
 from mpflow.authoring.parameter import Parameter
 from mpflow.authoring.queries import Members
@@ -52,6 +52,10 @@ class Graph(Members):
     ) -> None:
         if not name:
             raise ValueError("a flow needs a name, as in Flow('my flow')")
+        if not isinstance(name, str):
+            raise TypeError(
+                f"the name of a flow is {name!r}; it must be text. A flow is a block and no decorator: `with Flow('name') as flow:`"
+            )
         super().__init__(name)
         self.constants: defaultdict[AnyTask, dict[str, Any]] = defaultdict(dict)
         self._blocks: list[tuple[AbstractContextManager[Any], dict[AnyTask, None]]] = []
@@ -147,8 +151,9 @@ class Graph(Members):
             if self._has_slug(slug):
                 what = "two parameters of one name" if isinstance(task, Parameter) else "two tasks with one slug"
                 raise ValueError(
-                    f"flow {self.name!r} already has a task with the slug {slug!r}, and cannot have {what}; "
+                    f"flow {self.name!r} already has a task with the slug {slug!r}, and cannot have {what} ({task.name!r}); "
                     "use the one that is there, or give this one another name or slug"
+                    + ("" if isinstance(task, Parameter) else ", as in task_args={'slug': ...} in the call")
                 )
         else:
             slug = self._new_slug(task)
@@ -309,11 +314,13 @@ class Graph(Members):
         validate: bool | None = None,
         merge_reference_tasks: bool = False,
     ) -> None:
-        """Take in the tasks, edges and constants of another graph.
+        """Take in the tasks, edges and constants of another graph. Raises TypeError for what is none.
 
         `merge_parameters` puts the other's parameters in the place of those with the same names; `merge_reference_tasks`
         adds its reference tasks to those here.
         """
+        if not isinstance(flow, Graph):
+            raise TypeError(f"flow {self.name!r} was told to take in {flow!r}; pass a Flow, or add tasks with add_task")
         if merge_parameters:
             theirs = {parameter.name: parameter for parameter in flow.parameters()}
             for parameter in self.parameters():
@@ -366,6 +373,11 @@ def _refuse_nested_map(task: Any) -> None:
 def _check_mappable(task: AnyTask, values: Mapping[str, Any]) -> None:
     """Refuse what has no elements before anything is added."""
     for key, value in values.items():
+        if isinstance(value, dict) and is_constant(value) and not all(index in value for index in range(len(value))):
+            raise TypeError(
+                f"task {task.name!r} cannot be mapped over {key!r}: a dict is looked into by its keys, and this one has not 0, 1, 2, ...; "
+                "map over list(it.items()) or list(it.values()), or mark it as unmapped(...) to give it to every child whole"
+            )
         if not isinstance(value, (Task, EdgeAnnotation)) and not hasattr(value, "__getitem__"):
             if isinstance(value, set) and any(isinstance(element, Task) for element in value):
                 continue

@@ -146,6 +146,10 @@ def as_task(value: Any, flow: Any = None) -> Any:
         return value
     if isinstance(value, EdgeAnnotation):
         return as_task(value.value, flow)
+    if isinstance(value, type) and issubclass(value, Task):
+        raise TypeError(
+            f"{value.__name__} is a class of tasks, whose instances are tasks; make one and call it: {value.__name__}()(...)"
+        )
     made: Task[Any, Any]
     if is_constant(value):
         made = Constant(value)

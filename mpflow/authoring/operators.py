@@ -6,7 +6,6 @@ Owns one small task for each. Their bodies are plain functions, so that a thousa
 from __future__ import annotations
 
 import enum
-import warnings
 from functools import partial
 from operator import attrgetter
 from typing import Any, ClassVar
@@ -229,15 +228,8 @@ class _Ordering(Task[..., Any]):
 
     symbol: ClassVar[str]
 
-    def __bool__(self) -> bool:
-        # True like any object, as code that tests for None relies on it; but `if x > 3` cannot do what it says.
-        warnings.warn(
-            f"the answer of a comparison of tasks ({self.symbol}) is known only when the flow runs, so here it always counts "
-            "as true; use case(...), ifelse(...) or switch(...), or compare inside a task",
-            UserWarning,
-            stacklevel=2,
-        )
-        return True
+    def _described(self) -> str:
+        return f"the answer of a comparison of tasks ({self.symbol})"
 
 
 class GreaterThan(_Ordering):

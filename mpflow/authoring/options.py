@@ -6,15 +6,15 @@ a change makes a new one.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterable, Mapping
 from copy import copy
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from mpflow.authoring.warned import warn_user
 from mpflow.engine.cache_validators import duration_only, never_use
-from mpflow.triggers import all_successful
+from mpflow.triggers import all_successful, some_failed, some_successful
 
 if TYPE_CHECKING:
     from mpflow.authoring.signature import RunSignature
@@ -110,15 +110,14 @@ def checked_options(
     if kinds and not retries:
         raise ValueError(f"{who} has retry_on but no max_retries; say how often to try again, as in max_retries=3")
     if cache_for is None and cache_validator is not None and cache_validator is not never_use:
-        warnings.warn(
-            f"{who} has a cache_validator but no cache_for, so nothing is ever cached; give cache_for, or drop the validator",
-            UserWarning,
-            stacklevel=4,
+        warn_user(
+            f"{who} has a cache_validator but no cache_for, so nothing is ever cached; give cache_for, or drop the validator"
         )
     if cache_for is not None:
         cache_for = _duration(who, "cache_for", cache_for)
-    if trigger is not None and not callable(trigger):
-        raise TypeError(f"{who}: trigger is {trigger!r}; pass a function such as mpflow.triggers.all_finished")
+    _check_trigger(who, trigger)
+    _check_validator(who, cache_validator)
+    _check_kept(who, result, target, task_run_name)
     if target and result:
         result = placed_at(who, result, target)
     return TaskOptions(
@@ -130,15 +129,15 @@ def checked_options(
         retry_jitter=_number(who, "retry_jitter", retry_jitter, least=0.0),
         timeout=_seconds(who, timeout),
         trigger=trigger or all_successful,
-        skip_on_upstream_skip=skip_on_upstream_skip,
+        skip_on_upstream_skip=_flag(who, "skip_on_upstream_skip", skip_on_upstream_skip),
         cache_for=cache_for,
         cache_validator=cache_validator or (never_use if cache_for is None else duration_only),
         cache_key=cache_key,
-        checkpoint=checkpoint,
+        checkpoint=None if checkpoint is None else _flag(who, "checkpoint", checkpoint),
         result=result,
         target=target,
         state_handlers=_handlers(who, state_handlers, on_failure),
-        log_stdout=log_stdout,
+        log_stdout=_flag(who, "log_stdout", log_stdout),
         task_run_name=task_run_name,
         nout=None if nout is None else _count(who, "nout", nout),
         priority=_integer(who, "priority", priority),
@@ -150,12 +149,65 @@ def placed_at(who: str, result: Any, target: Any) -> Any:
     """Return the result with `target` as its location, which wins over a location of its own."""
     location = getattr(result, "location", None)
     if location and location != target:
-        warnings.warn(
-            f"{who} has a target and a result with another location; the target is used", UserWarning, stacklevel=5
-        )
+        warn_user(f"{who} has a target and a result with another location; the target is used")
     result = copy(result)
     result.location = target
     return result
+
+
+def _check_trigger(who: str, trigger: Any) -> None:
+    if trigger is None:
+        return
+    if trigger is some_failed or trigger is some_successful:
+        name = trigger.__name__
+        raise TypeError(f"{who}: trigger is {name}, which makes triggers; call it, as in trigger={name}(at_least=1)")
+    # A class is called as well, and what it makes is always true.
+    if isinstance(trigger, type) or not callable(trigger):
+        raise TypeError(f"{who}: trigger is {trigger!r}; pass a function such as mpflow.triggers.all_finished")
+
+
+def _check_validator(who: str, validator: Any) -> None:
+    if validator is None:
+        return
+    if isinstance(validator, type):
+        name = validator.__name__
+        raise TypeError(f"{who}: cache_validator is the class {name}; call it, as in {name}(validate_on=['x'])")
+    if not callable(validator):
+        raise TypeError(
+            f"{who}: cache_validator is {validator!r}; pass a function such as mpflow.engine.cache_validators.all_inputs"
+        )
+
+
+def _check_kept(who: str, result: Any, target: Any, task_run_name: Any) -> None:
+    """Check what says where a result is kept and how a run is named."""
+    if result is not None:
+        from mpflow.results import Result
+
+        if not isinstance(result, Result):
+            raise TypeError(
+                f"{who} has {result!r} as its result; pass a Result, such as mpflow.results.LocalResult(dir=...)"
+            )
+    for what, template in (("target", target), ("task_run_name", task_run_name)):
+        if isinstance(template, str):
+            from mpflow.results import names_in
+
+            try:
+                names_in(template)
+            except ValueError as error:
+                raise ValueError(
+                    f"{who}: {what} is {template!r}, which cannot be filled in ({error}); write it like '{{task_name}}-{{x}}', "
+                    "and a brace that is meant as one twice"
+                ) from None
+        elif template is not None and not callable(template):
+            raise TypeError(
+                f"{who}: {what} is {template!r}; pass a text to fill in, such as '{{task_name}}-{{x}}', or a function"
+            )
+
+
+def _flag(who: str, what: str, value: Any) -> bool:
+    if isinstance(value, str) or value not in (True, False):
+        raise TypeError(f"{who}: {what} is {value!r}; it must be True or False")
+    return bool(value)
 
 
 def _count(who: str, what: str, value: int | None) -> int:
@@ -210,7 +262,7 @@ def _seconds(who: str, timeout: timedelta | float | None) -> int | float | None:
 def _exception_types(who: str, kinds: Any) -> set[type[BaseException]] | None:
     if not kinds:
         return None
-    found = set(kinds) if isinstance(kinds, Iterable) else {kinds}
+    found = set(kinds) if isinstance(kinds, Iterable) and not isinstance(kinds, str) else {kinds}
     for kind in found:
         if not isinstance(kind, type) or not issubclass(kind, Exception):
             raise TypeError(f"{who}: retry_on has {kind!r}; it takes exception types, such as ConnectionError")

@@ -62,7 +62,11 @@ class Parameter(_StandIn):
         return f"<Parameter: {self.name}>"
 
     def __call__(self, flow: Any = None) -> Any:  # type: ignore[override]  # a root takes no arguments
-        """Add the parameter itself to the flow and return it."""
+        """Add the parameter itself to the flow and return it. Raises TypeError for a value, which is given to `flow.run`."""
+        if flow is not None and not hasattr(flow, "set_dependencies"):
+            raise TypeError(
+                f"parameter {self.name!r} was called with {flow!r}; its value is given when the flow is run, as in flow.run({self.name}=...)"
+            )
         return self.bind(flow=flow)
 
     def copy(self, name: str, **task_args: Any) -> Any:  # type: ignore[override]  # two of one name clash

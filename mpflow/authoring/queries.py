@@ -200,6 +200,8 @@ class Members:
         task_type: type | None = None,
     ) -> list[Any]:
         """Return the tasks that fit everything asked for: the name, the slug, all of the tags, the type."""
+        if isinstance(tags, str):
+            raise TypeError(f"get_tasks: tags is the string {tags!r}; pass a list of tags, as in tags=[{tags!r}]")
         wanted = None if tags is None else set(tags)
         return [
             task
@@ -263,6 +265,8 @@ class Members:
 
     def set_reference_tasks(self, tasks: Iterable[AnyTask]) -> None:
         """Choose the tasks that decide whether a run succeeded; none resets to the default. ValueError for foreign ones."""
+        if isinstance(tasks, Task):
+            raise TypeError(f"set_reference_tasks takes a list of tasks, as in [task], not {tasks!r} alone")
         chosen = set(tasks)
         for task in chosen:
             self.check_has(task)

@@ -90,6 +90,13 @@ def read_signature(run: Callable[..., Any], *, method: bool = False) -> RunSigna
     function = plain_function(run)
     code = getattr(function, "__code__", None)
     if (
+        method
+        and code is not None
+        and type(function).__name__ == "function"
+        and not code.co_argcount + (code.co_flags & _VARARGS)
+    ):
+        raise TypeError(f"{_named(run)} takes no `self`; write `def run(self, ...)`, or put @staticmethod above it")
+    if (
         code is None
         or type(function).__name__ != "function"
         or "__signature__" in getattr(function, "__dict__", ())

@@ -9,19 +9,20 @@ copy gives that copy options of its own. Attributes that a subclass sets live in
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, cast, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, NoReturn, cast, overload
 
 from mpflow._context import context
+from mpflow._elsewhere import said_of_option
 from mpflow.authoring.annotations import EdgeAnnotation
 from mpflow.authoring.binder import Binder
 from mpflow.authoring.calls import call_signature, described_inputs, described_output, warning_of_tasks
 from mpflow.authoring.dependencies import Dependent
 from mpflow.authoring.options import DEFAULTS, OPTION_NAMES, TaskOptions, checked_options, placed_at
-from mpflow.authoring.signature import RunSignature, inferred_nout, read_signature
+from mpflow.authoring.signature import RESERVED, RunSignature, inferred_nout, plain_function, read_signature
+from mpflow.authoring.warned import warn_of_mutable_defaults, warn_user
 
 if TYPE_CHECKING:
     import logging
@@ -108,6 +109,7 @@ class Task(Dependent, Generic[P, R]):
                 run.__func__ if static else getattr(cls, "run") if isinstance(run, classmethod) else run,  # noqa: B009 - typed as a method
                 method=not static and not isinstance(run, classmethod),
             )
+            warn_of_mutable_defaults(own["run"])
         if "__init__" in own:
             type.__setattr__(cls, "__init__", warning_of_tasks(own["__init__"]))
         # Left in place they would hide the options of the same names from every instance.
@@ -143,15 +145,33 @@ class Task(Dependent, Generic[P, R]):
         resources: Mapping[str, float] | None = None,
         retry_backoff: float = 1.0,
         retry_jitter: float = 0.0,
+        **unknown: NoReturn,
     ) -> None:
+        if unknown:
+            self._refuse_unknown(unknown)
         early: TaskOptions | None = getattr(self, "_options", None)
+        if name is not None and not isinstance(name, str):
+            raise TypeError(
+                f"the name of a {type(self).__name__} is {name!r}; it must be text. What its run takes goes into a second pair of "
+                f"brackets: {type(self).__name__}()(...)"
+            )
         name = name or type(self).__name__
         if early is not None or self._shadowed or "run" in self.__dict__:
             self._warn_of_shadows(early)
         if isinstance(tags, str):
             raise TypeError(f"task {name!r}: tags is the string {tags!r}; pass a list of tags, as in tags=[{tags!r}]")
+        tags = frozenset(tags or ())
+        if not all(isinstance(tag, str) for tag in tags):
+            raise TypeError(f"task {name!r}: tags are {set(tags)!r}; each must be text")
+        if slug is not None and not isinstance(slug, str):
+            raise TypeError(f"task {name!r}: slug is {slug!r}; it must be text")
         signature = signature_of(self)
         if signature.positional_only:
+            if not hasattr(plain_function(self.run), "__code__"):
+                raise TypeError(
+                    f"task {name!r}: {name} takes its arguments by position alone, but a task is fed by name; "
+                    f"wrap it in a function of your own, as in `def {name}_of(x): return {name}(x)`, and make that the task"
+                )
             raise TypeError(
                 f"task {name!r}: its run has positional-only arguments ({', '.join(signature.positional_only)}), "
                 "but a task is fed by name; remove the `/` from the signature"
@@ -186,20 +206,29 @@ class Task(Dependent, Generic[P, R]):
         self._options = options
         self.slug = slug
         values = context.to_dict()
-        self._tags = frozenset(tags or ()).union(values.get("tags") or ())
+        self._tags = tags.union(values.get("tags") or ())
         flow = values.get("flow")
         if flow is not None and self.announced:
             flow.note_created(self)
+
+    def _refuse_unknown(self, unknown: Mapping[str, Any]) -> None:
+        kind = type(self).__name__
+        option = next(iter(unknown))
+        if option in signature_of(self).names:
+            raise TypeError(
+                f"{kind}(...) makes the task and takes its options; {option!r} is an argument of its run, and goes into the call: "
+                f"{kind}()({option}=...)"
+            )
+        known = (*OPTION_NAMES, "slug", "tags", "on_failure")
+        raise TypeError(f"{kind}(...) got an unknown option {option!r}{said_of_option('task', option, known)}")
 
     def _warn_of_shadows(self, early: TaskOptions | None) -> None:
         names = list(self._shadowed)
         if early is not None:
             names += [name for name in OPTION_NAMES if getattr(early, name) != getattr(DEFAULTS, name)]
         for name in dict.fromkeys(names):
-            warnings.warn(
-                f"{type(self).__name__} has an attribute {name!r} of its own, which Task overwrites; give it another name",
-                UserWarning,
-                stacklevel=3,
+            warn_user(
+                f"{type(self).__name__} has an attribute {name!r} of its own, which Task overwrites; give it another name"
             )
 
     if TYPE_CHECKING:
@@ -224,13 +253,19 @@ class Task(Dependent, Generic[P, R]):
                         name=name,
                         obj=self,
                     )
+                said = said_of_option("task", name)
+                if said:
+                    raise AttributeError(f"task {self.name!r} has no {name!r}{said}", name=name, obj=self)
                 raise AttributeError(
                     f"task {self.name!r} has no attribute {name!r}; if its result should have one, "
                     f"use it inside another task, because the result exists only while the flow runs",
                     name=name,
                     obj=self,
                 )
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
+            lost = f"{type(self).__name__!r} object has no attribute {name!r}"
+            if name in {"_options", "_tags"}:
+                lost = f"{type(self).__name__} was not set up; call super().__init__(...) in {type(self).__name__}.__init__"
+            raise AttributeError(lost, name=name, obj=self)
 
     @property
     def tags(self) -> set[str]:
@@ -275,11 +310,7 @@ class Task(Dependent, Generic[P, R]):
         flow: Binder | None = values.get("flow")
         if flow is not None:
             if flow.has_dependencies(self):
-                warnings.warn(
-                    f"task {self.name!r} has dependencies in the active flow, which its copy will not have",
-                    UserWarning,
-                    stacklevel=3,
-                )
+                warn_user(f"task {self.name!r} has dependencies in the active flow, which its copy will not have")
             flow.note_copied(self)
         cls = type(self)
         new = cls.__new__(cls)
@@ -292,6 +323,10 @@ class Task(Dependent, Generic[P, R]):
             new.slug = f"{self.slug}-copy"
         more = values.get("tags") or ()
         if task_args:
+            if not isinstance(task_args, Mapping):
+                raise TypeError(
+                    f"task_args of task {self.name!r} is {task_args!r}; pass a dict, such as task_args={{'name': 'other'}}"
+                )
             for name, value in task_args.items():
                 if not hasattr(new, name):
                     raise AttributeError(
@@ -367,7 +402,12 @@ class Task(Dependent, Generic[P, R]):
         **kwargs: Any,
     ) -> Self:
         """Bind arguments to this very task, without a copy, add it to the flow and return it."""
-        bound = signature_of(self).bind(f"task {self._options.name!r}", args, kwargs)
+        signature = signature_of(self)
+        try:
+            bound = signature.bind(f"task {self._options.name!r}", args, kwargs)
+        except TypeError as error:
+            said = self._said_of_run(signature, kwargs)
+            raise (TypeError(f"{error}{said}") if said else error) from None
         values = context.to_dict()
         if flow is None:
             flow = values.get("flow")
@@ -382,6 +422,20 @@ class Task(Dependent, Generic[P, R]):
         if more and not self._tags.issuperset(more):
             self._tags = frozenset(self._tags).union(more)
         return self
+
+    def _said_of_run(self, signature: RunSignature, kwargs: Mapping[str, Any]) -> str:
+        """Say more about a call that does not fit, where it is plain what was meant."""
+        if self._options.run is None and type(self).run is Task.run:
+            return f"; {type(self).__name__} has no run of its own: write `def run(self, ...)` in it"
+        if signature.positional[:1] in {("self",), ("cls",)}:
+            return (
+                f"; @task makes a task of a plain function, so nothing is bound to {signature.positional[0]!r}: "
+                "move the function out of its class, or derive a class from mpflow.Task"
+            )
+        for name in kwargs:
+            if name not in signature.names:
+                return said_of_option("task", name, (*signature.names, *RESERVED))
+        return ""
 
     def _outside_a_flow(self) -> str:
         kind = type(self).__name__

@@ -140,19 +140,25 @@ class Foresees(Protocol):
 _METHODS = ("open", "submit", "wait", "kill", "wake", "close")
 
 
-def checked_workers(max_workers: object) -> int | None:
-    """Return `max_workers` if it is None or a whole number of at least 1; else raise ValueError."""
+def checked_workers(max_workers: object, name: str = "max_workers") -> int | None:
+    """Return `max_workers`, by whatever name it was given, if it is None or a whole number of at least 1; else raise ValueError."""
     if max_workers is None or (isinstance(max_workers, int) and not isinstance(max_workers, bool) and max_workers >= 1):
         return max_workers
-    raise ValueError(
-        f"max_workers is {max_workers!r}; it must be a whole number of at least 1, or None for the default"
-    )
+    raise ValueError(f"{name} is {max_workers!r}; it must be a whole number of at least 1, or None for the default")
 
 
 _NAMED = {
     "sync": ("mpflow.executors.sync", "SyncExecutor"),
     "threads": ("mpflow.executors.threads", "ThreadExecutor"),
     "processes": ("mpflow.executors.processes", "ProcessExecutor"),
+}
+
+
+# What others call them.
+_ALSO_KNOWN_AS = {
+    **dict.fromkeys(("local", "serial", "sequential", "synchronous", "single-threaded"), "sync"),
+    **dict.fromkeys(("threading", "concurrent"), "threads"),
+    **dict.fromkeys(("multiprocessing", "mp", "loky", "parallel", "pool"), "processes"),
 }
 
 
@@ -164,7 +170,11 @@ def get_executor(executor: object, *, max_workers: int | None = None, memory_lim
     """
     if isinstance(executor, str):
         if executor not in _NAMED:
-            close = difflib.get_close_matches(executor, _NAMED, 1)
+            close = (
+                [_ALSO_KNOWN_AS[executor]]
+                if executor in _ALSO_KNOWN_AS
+                else difflib.get_close_matches(executor, _NAMED, 1)
+            )
             hint = f"did you mean {close[0]!r}? " if close else ""
             raise ValueError(
                 f"unknown executor {executor!r}; {hint}the names are {', '.join(map(repr, _NAMED))}; "

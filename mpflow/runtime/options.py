@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from mpflow._context import context as ambient
+from mpflow._elsewhere import said_of_option
 from mpflow.authoring.graph import Graph
 from mpflow.authoring.task import Task
 from mpflow.engine.state import State
@@ -50,6 +50,9 @@ class RunOptions:
     rerun: Sequence[AnyTask]
     kept_parameters: Mapping[str, object]
     """The parameters to keep: those given now or when the run began, defaults left out."""
+
+
+RUN_ARGUMENTS = ("workers", *(name for name in RunOptions.__slots__ if name not in {"max_workers", "kept_parameters"}))
 
 
 def check_options(
@@ -111,10 +114,10 @@ def check_options(
     return RunOptions(
         parameters=merged,
         executor=executor,
-        max_workers=checked_workers(workers) if workers is not None else setting("workers"),
+        max_workers=checked_workers(workers, "workers") if workers is not None else setting("workers"),
         state=state,
         task_states=given_states,
-        start_tasks=tuple(start_tasks or ()),
+        start_tasks=_start_tasks(start_tasks),
         context=dict(_mapping(context, "context")),
         task_contexts=contexts,
         task_runner_state_handlers=_handlers(task_runner_state_handlers),
@@ -199,6 +202,12 @@ def _mapping(value: Mapping[Any, Any] | None, name: str) -> Mapping[Any, Any]:
     return value
 
 
+def _start_tasks(tasks: Iterable[AnyTask] | None) -> tuple[AnyTask, ...]:
+    if isinstance(tasks, Task):
+        raise TypeError(f"start_tasks is {tasks!r}; pass a list of tasks, as in start_tasks=[task]")
+    return tuple(tasks or ())
+
+
 def _handlers(handlers: Iterable[StateHandler] | None) -> Sequence[StateHandler]:
     found = tuple(handlers or ())
     for handler in found:
@@ -259,8 +268,8 @@ def _parameters(
     called = {**given, **keywords}
     unknown = [name for name in called if name not in known]
     if unknown:
-        close = difflib.get_close_matches(str(unknown[0]), known, 1)
-        hint = f"did you mean {close[0]!r}? " if close else ""
+        hint = said_of_option("Flow", str(unknown[0]), (*known, *RUN_ARGUMENTS)).removeprefix("; ")
+        hint += " " if hint.endswith("?") else "; " if hint else ""
         has = f"its parameters are {', '.join(map(repr, sorted(known)))}" if known else "it has no parameters"
         raise ValueError(
             f"flow.run got {', '.join(map(repr, unknown))}, neither an argument of run nor a parameter of flow {graph.name!r}; {hint}{has}"

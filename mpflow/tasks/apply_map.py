@@ -45,6 +45,8 @@ def apply_map(func: Callable[..., Any], *args: Any, flow: Any = None, **kwargs: 
     target: Graph | None = flow if flow is not None else context.get("flow")
     if target is None:
         raise ValueError("apply_map was called outside a flow; call it inside a `with Flow(...)` block, or pass flow=")
+    if not callable(func):
+        raise TypeError(f"apply_map takes a function first, and then what to map it over; it was given {func!r}")
     for value in chain(args, kwargs.values()):
         if not isinstance(value, (Task, EdgeAnnotation, Sequence)):
             raise TypeError(

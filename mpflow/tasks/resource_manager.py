@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import Any, ClassVar, overload
+from typing import Any, ClassVar, NoReturn, overload
 
 from mpflow._context import context
 from mpflow.authoring.graph import Graph
@@ -15,6 +15,10 @@ from mpflow.authoring.task import Task
 from mpflow.engine.signals import SKIP, TRIGGERFAIL
 
 __all__ = ["ResourceContext", "ResourceManager", "resource_cleanup_trigger", "resource_manager"]
+
+
+# As in `inspect`, which takes long to import.
+_GENERATOR = 0x20
 
 
 class ResourceInitTask(Task[..., Any]):
@@ -119,6 +123,17 @@ class ResourceManager:
         setup_task_kwargs: Mapping[str, Any] | None = None,
         cleanup_task_kwargs: Mapping[str, Any] | None = None,
     ) -> None:
+        # An instance is made when the flow runs; what is known of it now is its class.
+        if isinstance(resource_class, type) and not hasattr(resource_class, "cleanup"):
+            raise TypeError(
+                f"resource_manager: {resource_class!r} has no cleanup; write a class with `def setup(self)`, which returns the resource, "
+                "and `def cleanup(self, resource)`"
+            )
+        if getattr(getattr(resource_class, "__code__", None), "co_flags", 0) & _GENERATOR:
+            raise TypeError(
+                f"resource_manager: {resource_class!r} is a generator function, which cannot stop between two tasks; write a class with "
+                "`def setup(self)`, which returns the resource, and `def cleanup(self, resource)`"
+            )
         self.resource_class = resource_class
         self.name = name or str(getattr(resource_class, "__name__", "resource"))
         self.init_task_kwargs = {"name": self.name, **(init_task_kwargs or {})}
@@ -130,6 +145,11 @@ class ResourceManager:
             "checkpoint": False,
             **(cleanup_task_kwargs or {}),
         }
+
+    def __enter__(self) -> NoReturn:
+        raise TypeError(f"resource {self.name!r} must be called to be used: `with {self.name}(...) as resource:`")
+
+    def __exit__(self, *error: object) -> None: ...
 
     def __call__(self, *args: Any, flow: Any = None, **kwargs: Any) -> ResourceContext:
         """Add the tasks of one resource to the flow; the arguments go to the class. Raises ValueError outside a flow."""

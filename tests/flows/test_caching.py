@@ -559,8 +559,12 @@ def test_large_results_are_whole_in_their_files(executor: Executor, tmp_path: Pa
 
 
 def test_a_result_that_is_none_of_the_kind_is_refused() -> None:
+    with pytest.raises(TypeError, match="task 'make' has 'there' as its result; pass a Result"):
+        task(lambda: 1, name="make", result="there")
+    make = task(lambda: 1, name="make")
+    make.result = "there"
     with Flow("f") as flow:
-        task(lambda: 1, name="make", result="there")()
+        make()
     with pytest.raises(TypeError, match="task 'make' has 'there' as its result; pass a Result"):
         flow.run()
 

@@ -78,6 +78,8 @@ def switch(condition: Any, cases: Mapping[Any, Any], mapped: bool = False) -> No
     >>> state.result[red].result, state.result[blue].is_skipped()
     ('it red', True)
     """
+    if not isinstance(cases, Mapping):
+        raise TypeError(f"switch takes a dict from values to tasks, such as {{'a': task_a}}, not {cases!r}")
     with tags("switch"):
         for value, task in cases.items():
             branch = as_task(task)
