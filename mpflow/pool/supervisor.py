@@ -22,6 +22,7 @@ from types import ModuleType
 from typing import Any, Final, NoReturn
 
 from mpflow.pool import tree
+from mpflow.pool.watch import Watch
 from mpflow.worker.footprint import most_memory, own_memory
 from mpflow.worker.protocol import BEGUN, MAPPING_SIZE, REPORTED, START
 
@@ -52,8 +53,6 @@ FOR_RUBBISH: Final = "rubbish"
 
 DATAGRAM: Final = 1 << 16
 _SAMPLE_S: Final = 0.25
-_ONE_THREAD: Final = 3
-"""Links of a process's folder of threads: two of its own, and one for each thread."""
 _ORPHANS_S: Final = 5.0
 """After so long what cannot be killed (it belongs to root, or hangs in the kernel) is given up."""
 _TRACKERS_S: Final = 4.0
@@ -83,7 +82,7 @@ def _prctl(option: int, value: int) -> bool:
 class _Child:
     """One worker, as its parent sees it."""
 
-    __slots__ = ("below", "cell", "mapping", "number", "pid", "rss", "stopped", "why")
+    __slots__ = ("cell", "mapping", "number", "pid", "rss", "stopped", "watch", "why")
 
     def __init__(self, number: int, pid: int, mapping: mmap.mmap) -> None:
         self.number = number
@@ -92,15 +91,13 @@ class _Child:
         self.cell = memoryview(mapping).cast("Q")
         self.why: str | None = None
         self.rss: int | None = None
-        self.below = -1
-        """A descriptor of what /proc tells of its main thread's children, once it is open."""
+        self.watch = Watch(pid)
         self.stopped = False
 
     def close(self) -> None:
         self.cell.release()
         self.mapping.close()
-        if self.below >= 0:
-            os.close(self.below)
+        self.watch.close()
 
 
 class Supervisor:
@@ -315,7 +312,9 @@ class Supervisor:
             return
         self._sampled = now
         for child in list(self._children.values()):
-            used = self._most_memory(child)
+            used = child.watch.most_memory()
+            if used is None:
+                used = _memory_of(child.pid, most_memory)
             if used > self._memory:
                 # Siblings share what they inherited, and values that are passed along belong to nobody alone.
                 used = _memory_of(child.pid, own_memory)
@@ -326,22 +325,6 @@ class Supervisor:
                     os.kill(child.pid, signal.SIGKILL)
 
     # -- deaths --------------------------------------------------------------------------------------------------------------
-
-    def _most_memory(self, child: _Child) -> int:
-        try:
-            if child.below < 0:
-                with contextlib.suppress(FileNotFoundError):
-                    child.below = os.open(f"/proc/{child.pid}/task/{child.pid}/children", os.O_RDONLY | os.O_CLOEXEC)
-            # One thread, and no children of it: nothing below needs to be looked for, which would cost five times as much.
-            if (
-                child.below >= 0
-                and os.stat(f"/proc/{child.pid}/task").st_nlink == _ONE_THREAD
-                and not os.pread(child.below, 16, 0)
-            ):
-                return most_memory(child.pid)
-        except (OSError, IndexError):
-            return 0
-        return _memory_of(child.pid, most_memory)
 
     def _reap(self) -> None:
         dead: list[tuple[_Child, int, int]] = []

@@ -46,8 +46,8 @@ SPIN_NS: Final = 150_000
 """How long to look for news before going to sleep: as long as the main process takes to ask a trigger and answer."""
 BRISK_NS: Final = 200_000
 """A wait shorter than this makes the next one begin with looking."""
-SCRUB_SHARE: Final = 200
-"""Of the time of bodies that have been seen before, the thorough look at what they left behind takes one part in so many."""
+SCRUB_NS: Final = 16_000_000
+"""How long bodies that have been seen before may go without the thorough look at what they left behind, which takes up to 80 µs."""
 
 
 _SIMPLE: Final = frozenset((type(None), bool, int, float, str))
@@ -329,10 +329,8 @@ class Worker:
         """Make the process what it was before the body; leave it where that cannot be done, or where it has done its share."""
         why = self._hygiene.tidy()
         if why is None and (self._body not in self._tidy or now > self._scrub_at):
-            began = _now()
+            self._scrub_at = now + SCRUB_NS
             why = self._hygiene.scrub()
-            now = _now()
-            self._scrub_at = now + SCRUB_SHARE * (now - began)
             if self._hygiene.untidy:
                 self._tidy.discard(self._body)
             else:
