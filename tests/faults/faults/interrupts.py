@@ -231,6 +231,52 @@ def coordinator_and_supervisor_are_killed_at_once(method: str, what: str) -> Non
         flow.run(executor=ProcessExecutor(2, start_method=method))
 
 
+def _bulky(n: int) -> bytearray:
+    return bytearray([n]) * 40_000_000
+
+
+def _holding_bulk(own: bytearray, theirs: bytearray) -> int:
+    own[0] += 1
+    mark("begun")
+    time.sleep(60)
+    return own[0] + theirs[0]
+
+
+@case(
+    "E19",
+    {"whom": "coordinator"},
+    {"whom": "coordinator and supervisor"},
+    {"whom": "all"},
+    methods=ALL,
+    ends=-signal.SIGKILL,
+)
+def everything_is_killed_while_large_values_are_held(method: str, whom: str) -> None:
+    """Values lie in memory without a name, so they go with the last process that holds them."""
+
+    def strike(coordinator: int) -> None:
+        until(lambda: marks("begun") >= 2)
+        supervisors = children(coordinator)
+        workers = [worker for pid in supervisors for worker in children(pid)]
+        victims = {
+            "coordinator": [coordinator],
+            "coordinator and supervisor": [*supervisors, coordinator],
+            "all": [*workers, *supervisors, coordinator],
+        }[whom]
+        for pid in victims:
+            kill(pid, signal.SIGSTOP)
+        for pid in victims:
+            kill(pid, signal.SIGKILL)
+        time.sleep(10)
+
+    make = task(_bulky)
+    with Flow("bulk") as flow:
+        first, second = make(1), make(2)
+        task(_holding_bulk)(first, second)
+        task(_holding_bulk)(second, first)
+    with meanwhile(strike):
+        flow.run(executor=ProcessExecutor(2, start_method=method))
+
+
 @case("E19", *({"what": what} for what in ("plain", "family")), methods=ALL, ends=-signal.SIGTERM)
 def the_coordinator_is_terminated(method: str, what: str) -> None:
     _killed(method, signal.SIGTERM, what)
