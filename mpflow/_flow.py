@@ -11,6 +11,7 @@ from mpflow._elsewhere import said_of_option
 from mpflow.authoring.edge import Edge
 from mpflow.authoring.graph import Graph
 from mpflow.authoring.task import Task
+from mpflow.authoring.warned import warn_user
 from mpflow.engine.state import State
 from mpflow.results import Result
 
@@ -131,6 +132,11 @@ class Flow(Graph):
         if ambient.get("flow") is self:
             raise RuntimeError(
                 f"flow {self.name!r} was run inside its own `with` block, before it is complete; move flow.run() out of the block"
+            )
+        if not self.tasks:
+            warn_user(
+                f"flow {self.name!r} has no tasks; one becomes part of it by being called in its block, as in load(...), or by "
+                "flow.add_task(...)"
             )
         options = check_options(
             self,

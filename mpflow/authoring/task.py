@@ -151,9 +151,11 @@ class Task(Dependent, Generic[P, R]):
             self._refuse_unknown(unknown)
         early: TaskOptions | None = getattr(self, "_options", None)
         if name is not None and not isinstance(name, str):
+            kind = type(self).__name__
+            runs = early is None and signature_of(self).names
             raise TypeError(
-                f"the name of a {type(self).__name__} is {name!r}; it must be text. What its run takes goes into a second pair of "
-                f"brackets: {type(self).__name__}()(...)"
+                f"the name of a {kind} is {name!r}; it must be text"
+                + (f". What its run takes goes into a second pair of brackets: {kind}()(...)" if runs else "")
             )
         name = name or type(self).__name__
         if early is not None or self._shadowed or "run" in self.__dict__:

@@ -214,6 +214,8 @@ def _flat(value: Any, *, apart: bool) -> Any:
 def _length(value: Any) -> int:
     if not hasattr(value, "__getitem__"):
         raise TypeError(f"{type(value).__name__!r} object has no elements by index")
+    if isinstance(value, dict) and value and 0 not in value:
+        raise TypeError("a dict has elements by key, and 0 is none of these keys; list(it.items()) is a list")
     return len(value)
 
 

@@ -195,3 +195,21 @@ def test_a_failed_upstream_has_no_say_in_the_width(executor: Executor) -> None:
     state = flow.run(executor=executor)
     assert [type(child) for child in state.result[a].map_states] == [TriggerFailed] * 3
     assert [type(child) for child in state.result[b].map_states] == [TriggerFailed]
+
+
+def test_a_dict_is_no_list(executor: Executor) -> None:
+    @task
+    def by_name():
+        return {"a": 1}
+
+    @task
+    def by_number():
+        return {0: 1, 1: 2}
+
+    with Flow("dicts") as flow:
+        named, numbered = add.map(by_name()), add.map(by_number())
+    state = flow.run(executor=executor)
+    assert type(state.result[named]) is Failed
+    assert "the result of 'by_name' cannot be mapped over" in state.result[named].message
+    assert "list(it.items())" in state.result[named].message
+    assert state.result[numbered].result == [2, 3]
