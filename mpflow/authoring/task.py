@@ -151,12 +151,7 @@ class Task(Dependent, Generic[P, R]):
             self._refuse_unknown(unknown)
         early: TaskOptions | None = getattr(self, "_options", None)
         if name is not None and not isinstance(name, str):
-            kind = type(self).__name__
-            runs = early is None and signature_of(self).names
-            raise TypeError(
-                f"the name of a {kind} is {name!r}; it must be text"
-                + (f". What its run takes goes into a second pair of brackets: {kind}()(...)" if runs else "")
-            )
+            raise TypeError(self._said_of_name(name, may_be_argument=early is None))
         name = name or type(self).__name__
         if early is not None or self._shadowed or "run" in self.__dict__:
             self._warn_of_shadows(early)
@@ -212,6 +207,13 @@ class Task(Dependent, Generic[P, R]):
         flow = values.get("flow")
         if flow is not None and self.announced:
             flow.note_created(self)
+
+    def _said_of_name(self, name: object, *, may_be_argument: bool) -> str:
+        kind = type(self).__name__
+        said = f"the name of a {kind} is {name!r}; it must be text"
+        if may_be_argument and signature_of(self).names:
+            said += f". What its run takes goes into a second pair of brackets: {kind}()(...)"
+        return said
 
     def _refuse_unknown(self, unknown: Mapping[str, Any]) -> None:
         kind = type(self).__name__
