@@ -98,7 +98,7 @@ class Flow(Graph):
         """Run the flow and return its final state, whose `.result` maps every task to its state.
 
         Parameters are given by name, or in `parameters` where a name is taken. `executor` is
-        `"sync"`, `"threads"`, `"processes"` or an instance. `task_states` are states from an
+        `"sync"`, `"threads"`, `"processes"`, `"dask"` or an instance. `task_states` are states from an
         earlier run: finished ones are not run again, `Resume()` lifts a pause. `start_tasks`
         run without looking at what lies upstream, and nothing else runs but what is behind
         them. `context` is laid over `mpflow.context`, `task_contexts` over that for single

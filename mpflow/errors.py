@@ -70,7 +70,9 @@ class WorkerCrashed(MpflowError, RuntimeError):
         self.rss = rss
 
 
-class MemoryLimitExceeded(MpflowError, MemoryError):
+class MemoryLimitExceeded(
+    MemoryError, MpflowError
+):  # in this order, or its __new__ cannot be called by name, as tblib does
     """A worker used more memory than it was allowed and was stopped.
 
     `rss` is what it used and `limit` what it was allowed, in bytes; None where unknown.

@@ -19,7 +19,7 @@ from mpflow.errors import FlowError, StoreError
 
 OK, FAILED, USAGE, PAUSED, INTERRUPTED = 0, 1, 2, 3, 130
 
-EXECUTORS = ("sync", "threads", "processes")
+EXECUTORS = ("sync", "threads", "processes", "dask")
 
 
 @click.group(

@@ -18,7 +18,9 @@ target_option = click.option(
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 _OF_A_RUN = (
-    click.option("-e", "--executor", metavar="NAME", help="sync, threads or processes; by default what the flow says."),
+    click.option(
+        "-e", "--executor", metavar="NAME", help="sync, threads, processes or dask; by default what the flow says."
+    ),
     click.option(
         "-w",
         "-j",

@@ -121,7 +121,7 @@ def _check(executor: object) -> None:
         setting(name)
     try:
         get_executor(executor or setting("executor"))
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, ImportError) as error:
         raise Complaint(str(error)) from None
 
 

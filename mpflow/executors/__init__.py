@@ -7,19 +7,21 @@ from typing import TYPE_CHECKING
 from mpflow._elsewhere import lacking
 
 if TYPE_CHECKING:
+    from mpflow.executors.dask import DaskExecutor as DaskExecutor
     from mpflow.executors.port import get_executor as get_executor
     from mpflow.executors.processes import ProcessExecutor as ProcessExecutor
     from mpflow.executors.sync import SyncExecutor as SyncExecutor
     from mpflow.executors.threads import ThreadExecutor as ThreadExecutor
 
 _HOMES = {
+    "DaskExecutor": "mpflow.executors.dask",
     "ProcessExecutor": "mpflow.executors.processes",
     "SyncExecutor": "mpflow.executors.sync",
     "ThreadExecutor": "mpflow.executors.threads",
     "get_executor": "mpflow.executors.port",
 }
 
-__all__ = ["ProcessExecutor", "SyncExecutor", "ThreadExecutor", "get_executor"]
+__all__ = ["DaskExecutor", "ProcessExecutor", "SyncExecutor", "ThreadExecutor", "get_executor"]
 
 
 def __getattr__(name: str) -> object:

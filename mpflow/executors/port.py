@@ -151,6 +151,7 @@ _NAMED = {
     "sync": ("mpflow.executors.sync", "SyncExecutor"),
     "threads": ("mpflow.executors.threads", "ThreadExecutor"),
     "processes": ("mpflow.executors.processes", "ProcessExecutor"),
+    "dask": ("mpflow.executors.dask", "DaskExecutor"),
 }
 
 
@@ -165,8 +166,8 @@ _ALSO_KNOWN_AS = {
 def get_executor(executor: object, *, max_workers: int | None = None, memory_limit: int | None = None) -> Executor:
     """Return the executor that a name or an instance stands for.
 
-    `max_workers` applies to names only, `memory_limit` to "processes" alone. Raises ValueError for an unknown name and TypeError for
-    an object without an executor's methods.
+    `max_workers` applies to names only, `memory_limit` to "processes" alone. Raises ValueError for an unknown name, ImportError for
+    "dask" where that is not installed, and TypeError for an object without an executor's methods.
     """
     if isinstance(executor, str):
         if executor not in _NAMED:
@@ -184,7 +185,7 @@ def get_executor(executor: object, *, max_workers: int | None = None, memory_lim
         make = getattr(importlib.import_module(module), name)
         arguments: dict[str, object] = {}
         if max_workers is not None and executor != "sync":
-            arguments["max_workers"] = max_workers
+            arguments["n_workers" if executor == "dask" else "max_workers"] = max_workers
         if memory_limit is not None and executor == "processes":
             arguments["memory_limit"] = memory_limit
         return cast(Executor, make(**arguments))

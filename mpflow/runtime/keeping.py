@@ -150,7 +150,7 @@ def _told(executor: object, workers: int | None) -> str:
         return "sync"
     if not isinstance(executor, str):
         workers = getattr(executor, "max_workers", None)
-        executor = {"ProcessExecutor": "processes", "ThreadExecutor": "threads"}.get(
+        executor = {"ProcessExecutor": "processes", "ThreadExecutor": "threads", "DaskExecutor": "dask"}.get(
             type(executor).__name__, type(executor).__name__
         )
         return executor if workers is None else f"{executor} ×{workers}"

@@ -95,7 +95,7 @@ def _level(value: object) -> str:
 
 
 SETTINGS: Final[Mapping[str, Setting]] = {
-    "executor": Setting(_text, "sync", "where tasks run: sync, threads or processes"),
+    "executor": Setting(_text, "sync", "where tasks run: sync, threads, processes or dask"),
     "workers": Setting(_count, None, "how many tasks run at a time; by default one for each usable core"),
     "memory_limit": Setting(_memory, None, "what one worker process may occupy, as in '4GB'"),
     "fail_fast": Setting(_flag, False, "start nothing new once a task has failed"),

@@ -26,6 +26,7 @@ class LogForwarder:
         self._send = send
         self._levels: Mapping[str, int] = {}
         self._logging: Any = None
+        self._handler: logging.Handler | None = None
         after_import("logging", self._install)
 
     def set_levels(self, levels: Mapping[str, int]) -> None:
@@ -36,8 +37,14 @@ class LogForwarder:
 
     def _install(self, logging: ModuleType) -> None:
         self._logging = logging
-        logging.getLogger("mpflow").addHandler(_handler(logging, self._send))
+        self._handler = _handler(logging, self._send)
+        logging.getLogger("mpflow").addHandler(self._handler)
         self._apply()
+
+    def remove(self) -> None:
+        """Forward nothing any more."""
+        if self._handler is not None:
+            self._logging.getLogger("mpflow").removeHandler(self._handler)
 
     def _apply(self) -> None:
         for name, level in self._levels.items():

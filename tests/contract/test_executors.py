@@ -13,13 +13,20 @@ from mpflow.engine.sealed import Sealed
 from mpflow.engine.signals import SKIP
 from mpflow.engine.state import Failed, Skipped, State, Success
 from mpflow.errors import PayloadError
-from mpflow.executors import ProcessExecutor, SyncExecutor, ThreadExecutor, get_executor
+from mpflow.executors import DaskExecutor, ProcessExecutor, SyncExecutor, ThreadExecutor, get_executor
 from mpflow.executors.port import LIVE, MANY, SEALED, Body, Executor, Input, Job
+
+
+def on_dask() -> Executor:
+    pytest.importorskip("distributed")
+    return DaskExecutor(n_workers=2)
+
 
 MAKERS: dict[str, Callable[[], Executor]] = {
     "sync": SyncExecutor,
     "threads": lambda: ThreadExecutor(max_workers=2),
     "processes": lambda: ProcessExecutor(max_workers=2),
+    "dask": on_dask,
 }
 
 
@@ -141,8 +148,9 @@ def test_closing_twice_and_opening_again(executor: Executor) -> None:
     assert run_all(executor, [body(add)], jobs)[0].result == 2
 
 
-def test_a_context_value_that_cannot_travel_is_named() -> None:
-    executor = ProcessExecutor(max_workers=1)
+@pytest.mark.parametrize("kind", ["processes", "dask"])
+def test_a_context_value_that_cannot_travel_is_named(kind: str) -> None:
+    executor = MAKERS[kind]()
     with pytest.raises(PayloadError, match="lock_of_mine"):
         executor.open([body(add)], {"lock_of_mine": threading.Lock()})
     executor.close()
@@ -158,7 +166,7 @@ def test_names() -> None:
         get_executor(ThreadExecutor)
 
 
-@pytest.mark.parametrize("kind", ["threads", "processes"])
+@pytest.mark.parametrize("kind", ["threads", "processes", "dask"])
 def test_an_executor_that_is_in_use_says_so_and_its_run_goes_on(kind: str) -> None:
     executor = MAKERS[kind]()
     executor.open([body(add)], {})
