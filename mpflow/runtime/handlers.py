@@ -23,14 +23,15 @@ def ask_handlers(
 
     Each is called with `(owner, old, new)` and given the answer of the one before it; None
     keeps the state. A signal becomes its state, any other exception a `Failed` that names the
-    handler and `what` it belongs to.
+    handler and `what` it belongs to; what is raised is the last word, no further handler is asked.
     """
     for handler in handlers:
         # The handler is the user's code.
         try:
             answer: object = handler(owner, old, new)
         except Signal as signal:
-            answer = signal.state
+            raised: State = signal.state
+            return raised
         except Exception as error:
             if context.get("raise_on_exception"):
                 raise

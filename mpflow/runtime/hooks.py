@@ -106,10 +106,10 @@ class RunHooks:
         unit = self._unit(uid)
         task = self._tasks[unit.node]
         what = f"task {self._bodies[unit.node].name!r}"
+        handlers = [*task.state_handlers, *self._run_handlers]
 
         def ask(old: State, new: State) -> State:
-            answer = ask_handlers(task, task.state_handlers, old, new, what=what)
-            return ask_handlers(task, self._run_handlers, old, answer, what=what) if self._run_handlers else answer
+            return ask_handlers(task, handlers, old, new, what=what)
 
         with self.around(uid):
             return ask(old, new) if self._reuse is None else self._reuse.changed(uid, unit, old, new, ask)

@@ -101,7 +101,8 @@ def run_graph(
     if terminal_handler is not None:
         states = {final.result[compiled.tasks[node]] for node in compiled.plan.reference}
         final = ask_handlers(owner, [_terminal(terminal_handler, states)], started, final, what=what)
-    return ask_handlers(owner, handlers, started, final, what=what)
+    # Still Running is no change.
+    return final if final.is_running() else ask_handlers(owner, handlers, started, final, what=what)
 
 
 def _terminal(

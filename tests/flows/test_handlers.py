@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mpflow import Flow, context, task
-from mpflow.engine.signals import FAIL, LOOP, SUCCESS
+from mpflow.engine.signals import FAIL, LOOP, PAUSE, SKIP, SUCCESS
 from mpflow.engine.state import (
     Failed,
     Looped,
@@ -109,6 +109,25 @@ def test_a_signal_becomes_the_state_and_an_error_is_failed(executor: Executor) -
     assert "oops" in state.message
 
 
+def test_what_a_handler_raises_is_the_last_word(executor: Executor) -> None:
+    later: list[str] = []
+
+    def raises(error):
+        def handler(t, old, new):
+            if new.is_finished():
+                raise error
+
+        return handler
+
+    for error, expected in ((SKIP("enough"), Skipped), (KeyError("oops"), Failed)):
+        with Flow("last word") as flow:
+            a = task(ok, state_handlers=[raises(error), lambda t, old, new: later.append(type(new).__name__)])()
+        state = flow.run(executor=executor, task_runner_state_handlers=[lambda t, old, new: later.append("run")])
+        assert type(state.result[a]) is expected
+        assert later == ["Running", "run"]
+        later.clear()
+
+
 def test_a_signal_of_success_saves_a_failure(executor: Executor) -> None:
     def handler(t, old, new):
         if new.is_failed():
@@ -190,6 +209,17 @@ def test_flow_handlers(executor: Executor) -> None:
         task(ok)()
     flow.run(executor=executor)
     assert seen == [(Pending, Running), (Running, Success)]
+
+
+def test_flow_handlers_see_no_change_where_work_is_left() -> None:
+    def pause():
+        raise PAUSE("later")
+
+    seen = []
+    with Flow("flow", state_handlers=[lambda f, old, new: seen.append((type(old), type(new)))]) as flow:
+        task(pause)()
+    assert flow.run().is_running()
+    assert seen == [(Pending, Running)]
 
 
 def test_flow_on_failure_and_terminal_state_handler(executor: Executor) -> None:
