@@ -61,6 +61,7 @@ from mpflow.engine.plan import Plan, TaskSpec
 from mpflow.engine.records import Records
 from mpflow.engine.state import Failed, Looped, Mapped, Pending, Resume, Running, State, Success
 from mpflow.engine.units import (
+    ENDED,
     FAILED,
     MAPPED,
     MEASURING,
@@ -538,10 +539,15 @@ class Scheduler(Records):
             return
         units = self._units
         past = units.past_of(uid, serial=units.started(uid))
+        if isinstance(record, Looped) and not past.serial:
+            # There is no round that another could follow.
+            self._settle(uid, node, ENDED)
+            return
         when = policy.due(record)
         again = isinstance(record, Resume) and not past.resume
         past.follow(record)
-        if isinstance(record, Looped) and past.serial:
+        record = units.records[uid] = past.in_its_round(record)
+        if isinstance(record, Looped):
             self._departures.add(node, uid, uid + 1)
         elif when is None:
             self._rest(uid)

@@ -93,6 +93,15 @@ class Past:
         if rounds and LOOP_COUNT in rounds:
             self.loop_count, self.loop_result = rounds[LOOP_COUNT], rounds.get(LOOP_RESULT)
 
+    def in_its_round(self, state: State) -> State:
+        """Let what waits in the middle of a loop carry its round along."""
+        if self.loop_count is None or not isinstance(state, Scheduled):
+            return state
+        inputs = state.cached_inputs or {}
+        if LOOP_COUNT in inputs:
+            return state
+        return state.replace(cached_inputs={**inputs, LOOP_COUNT: self.loop_count, LOOP_RESULT: self.loop_result})
+
     def fill_in(self, state: State) -> State:
         """Return the state with the counts that a signal could not know; 1 is what it has where none was given."""
         if isinstance(state, Retrying) and state.run_count == 1 < self.run_count:

@@ -23,7 +23,6 @@ from mpflow.engine.plan import Plan
 from mpflow.engine.scheduler import Scheduler
 from mpflow.engine.sealed import Sealed
 from mpflow.engine.state import Failed, Looped, Mapped, Paused, Retrying, Scheduled, State, Success
-from mpflow.engine.units import LOOP_COUNT, LOOP_RESULT
 from mpflow.errors import RemoteError
 from mpflow.executors.port import AttemptFacts, Job
 from mpflow.store.port import (
@@ -125,7 +124,7 @@ class Recorder:
             elif isinstance(record, State):
                 if isinstance(record, Mapped) and node not in self._widths:
                     self._note_width(node)
-                rows.append(self._row_of_state(number, index, self._in_its_round(uid, record), facts))
+                rows.append(self._row_of_state(number, index, record, facts))
         if successes:
             self._journal.succeeded(successes)
         if rows:
@@ -154,23 +153,13 @@ class Recorder:
                 number, state = self._numbers[node], outcome
                 if waits:
                     assert isinstance(record, State)
-                    self._journal.append([self._row_of_state(number, index, self._in_its_round(uid, record))])
+                    self._journal.append([self._row_of_state(number, index, record)])
                 facts = self._facts(uid)
                 if facts is not None and facts.printed:
                     self._note_printed(node, index, facts)
                 self._journal.ended(
                     [AttemptEnd(number, index, attempt, self._now(), type(state).__name__, state.message)]
                 )
-
-    def _in_its_round(self, uid: int, state: State) -> State:
-        """Let what waits in the middle of a loop carry its round along."""
-        if not isinstance(state, Scheduled) or not self._scheduler.any_past:
-            return state
-        info = self._scheduler.attempt(uid)
-        if info.loop_count is None:
-            return state
-        round_ = {LOOP_COUNT: info.loop_count, LOOP_RESULT: info.loop_result}
-        return state.replace(cached_inputs={**(state.cached_inputs or {}), **round_})
 
     def commit(self) -> None:
         """Make everything noted durable. Raises StoreError."""

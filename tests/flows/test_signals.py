@@ -149,6 +149,42 @@ def test_loop_retries_resume_the_same_round(executor: Executor) -> None:
     assert flow.run(executor=executor).result[a].result == (3, 2)
 
 
+def test_a_later_run_takes_a_loop_up_where_it_is(executor: Executor) -> None:
+    @task(max_retries=1, retry_delay=0)
+    def body(end):
+        from mpflow import context
+        from mpflow.engine.signals import LOOP, PAUSE
+
+        count = context.get("task_loop_count", 1)
+        if count < 3:
+            raise LOOP(result=count)
+        if context.task_run_count == 1 and not context.get("resume"):
+            raise PAUSE("wait") if end == "pause" else ValueError("once")
+        return count, context.task_loop_result
+
+    with Flow("left in a loop") as flow:
+        a, b = body("fail"), body.map(["fail", "pause"])
+    left = flow.run(executor=executor, wait_for_retries=False)
+    assert left.is_running()
+    retrying, paused = left.result[b].map_states
+    assert (type(left.result[a]), type(retrying), type(paused)) == (Retrying, Retrying, Paused)
+    state = flow.run(executor=executor, task_states=left.result)
+    assert state.is_running()
+    assert state.result[a].result == state.result[b].result[0] == (3, 2)
+
+
+def test_a_loop_without_a_round_is_an_end() -> None:
+    def trigger(upstream):
+        raise signals.LOOP("again")
+
+    with Flow("no round") as flow:
+        a = task(lambda: 1, name="a", trigger=trigger)()
+        b = task(lambda x: x, name="b")(a)
+    state = flow.run()
+    assert state.is_failed()
+    assert (type(state.result[a]), type(state.result[b])) == (Looped, TriggerFailed)
+
+
 def test_unknown_keywords_are_refused() -> None:
     with pytest.raises(TypeError):
         signals.FAIL("text", colour="red")
