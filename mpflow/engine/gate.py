@@ -98,8 +98,6 @@ def _answer(ask: Callable[[Any], Any], evidence: object) -> State | None:
             return None
     except Signal as signal:
         state: State = signal.state
-        if state.is_failed() and context.get("raise_on_exception"):
-            raise
         return state
     except Exception as error:  # a user's trigger may raise anything
         if context.get("raise_on_exception"):

@@ -27,7 +27,7 @@ def perform(
     """Call `run(**inputs)` with the context exactly `values`; return the state it ends in.
 
     A signal raised at any depth becomes its own state, any other exception a `Failed` that
-    holds it as its result. Exceptions of the types in `through` are raised instead.
+    holds it as its result. Exceptions of the types in `through` are raised instead, signals never.
     """
     returned, end = call(run, inputs, values, through=through)
     return Success(RETURNED, end) if returned else cast(State, end)
@@ -45,8 +45,6 @@ def call(
     try:
         return True, run(**inputs)
     except Signal as signal:
-        if through and isinstance(signal, through):
-            raise
         return False, signal.state
     # The body is the user's code: whatever it raises, SystemExit included, is its outcome.
     except BaseException as error:

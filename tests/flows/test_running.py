@@ -9,7 +9,8 @@ from datetime import datetime, timezone
 import pytest
 
 from mpflow import Flow, Parameter, context, raise_on_exception, task
-from mpflow.engine.state import Failed, Pending, Resume, Running, Success, TriggerFailed
+from mpflow.engine import signals
+from mpflow.engine.state import Failed, Pending, Resume, Running, Skipped, Success, TriggerFailed
 from mpflow.executors import ProcessExecutor, SyncExecutor
 from mpflow.executors.port import Executor
 
@@ -172,6 +173,23 @@ def test_raise_on_exception() -> None:
         boom()
     with raise_on_exception(), pytest.raises(ValueError, match="boom"):
         flow.run()
+
+
+def test_while_debugging_signals_are_still_states(executor: Executor) -> None:
+    @task
+    def says(kind, x=None):
+        if context.task_run_count == 1 and not context.get("task_loop_count"):
+            raise kind("so")
+        return x
+
+    with Flow("debug") as flow:
+        kinds = (signals.SKIP, signals.SUCCESS, signals.FAIL, signals.LOOP, signals.RETRY)
+        said = [says(kind) for kind in kinds]
+        behind = says(signals.SUCCESS, said[2])
+    with raise_on_exception():
+        state = flow.run(executor=executor)
+    assert [type(state.result[each]) for each in said] == [Skipped, Success, Failed, Success, Success]
+    assert type(state.result[behind]) is TriggerFailed
 
 
 def test_the_executor_of_the_flow_and_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
