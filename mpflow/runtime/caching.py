@@ -69,7 +69,8 @@ class _Terms:
     target: object
     result: Result | None
     """Where a success is written, if anywhere."""
-    always_written: bool
+    written: bool
+    """Whether it is written at all, or only read."""
     run_name: object
     needed: frozenset[str] | None
     """The inputs that have to be opened to fill in templates; None for all."""
@@ -212,7 +213,9 @@ class Reuse:
 
     def _at_target(self, uid: int, target: object, result: Result, values: dict[str, Any], what: str) -> State | None:
         location = _of_users(f"the target of {what}", _formatted, target, values)
-        if not _of_users(f"looking for the target of {what}", result.exists, location, **values):
+        # Filled in only once: a value may hold braces. A result of the user's own may not fill in anything.
+        asked = target if isinstance(result, LocalResult) else location
+        if not _of_users(f"looking for the target of {what}", result.exists, asked, **values):
             return None
         found = _of_users(f"reading the target of {what}", result.read, location)
         hashed, inputs = self._prints.get(uid, (None, None))
@@ -240,7 +243,7 @@ class Reuse:
     def _written(self, unit: Unit, terms: _Terms, state: Success) -> State:
         """Write a result where it belongs; return the state, or a failure to write it."""
         result = terms.result
-        if result is None or not (terms.always_written or context.get("checkpointing")):
+        if result is None or not terms.written or not (terms.target is not None or context.get("checkpointing")):
             return state
         sealed, data = state.sealed, b""
         if sealed is not None and not sealed.buffers and isinstance(result, LocalResult):
@@ -353,7 +356,7 @@ def _terms_of(task: AnyTask, flow_result: Result | None, checkpointing: bool) ->
         validator=task.cache_validator,
         target=target,
         result=result,
-        always_written=target is not None and task.checkpoint is not False,
+        written=task.checkpoint is not False,
         run_name=task.task_run_name,
         needed=_needed(result, task.task_run_name),
     )
@@ -367,7 +370,7 @@ def _plain_terms(task: AnyTask) -> _Terms:
         validator=task.cache_validator,
         target=None,
         result=None,
-        always_written=False,
+        written=False,
         run_name=None,
         needed=frozenset(),
     )

@@ -435,8 +435,22 @@ def test_checkpoint_false_reads_a_target_but_does_not_write_it(tmp_path: Path) -
     with Flow("f") as flow:
         made = make()
     assert type(flow.run().result[made]) is Success
+    with context(checkpointing=True):
+        assert type(flow.run().result[made]) is Success
     LocalResult(tmp_path, "made").write(5)
     assert flow.run().result[made].result == 5
+
+
+def test_braces_in_what_fills_a_target_are_just_text(tmp_path: Path) -> None:
+    @task(target="{x}.pickle", result=LocalResult(dir=tmp_path))
+    def make(x: str) -> int:
+        return 1
+
+    with Flow("f") as flow:
+        made = make("{y}")
+    assert type(flow.run().result[made]) is Success
+    assert (tmp_path / "{y}.pickle").exists()
+    assert type(flow.run().result[made]) is Cached
 
 
 def test_a_json_target(tmp_path: Path) -> None:
