@@ -49,7 +49,10 @@ class Signal(BaseException):
     """What the signal stands for; a subclass may name another."""
 
     def __init__(self, message: str | None = None, *args: Any, **kwargs: Any) -> None:
-        super().__init__(message)
+        if message is None:
+            super().__init__()
+        else:
+            super().__init__(message)
         if not args and "result" not in kwargs:
             kwargs["result"] = self._default_result()
         self.state = self.state_type(message, *args, **kwargs)
@@ -208,7 +211,7 @@ def payload_of(signal: Signal) -> SignalPayload:
 def state_from(payload: SignalPayload) -> State:
     """Build the state a payload stands for; where no result was given, its result is a new signal, attributes and all."""
     kind = _BUILT_IN[payload.name]
-    signal = _bare(kind, (payload.message,))
+    signal = _bare(kind, () if payload.message is None else (payload.message,))
     signal.__dict__.update(payload.attributes)
     signal.state = state = kind.state_type(payload.message, payload.result if payload.has_result else signal)
     for name, value in payload.extras.items():

@@ -70,6 +70,7 @@ class TestEverySignal:
 
     def test_needs_no_message(self, kind):
         assert kind().state.message is None
+        assert repr(kind()) == f"{kind.__name__}()"
 
     def test_is_its_own_result(self, kind):
         signal = kind("why")
