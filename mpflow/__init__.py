@@ -30,6 +30,17 @@ if TYPE_CHECKING:
     from mpflow.tasks.pause import pause_task
     from mpflow.tasks.resource_manager import resource_manager
 
+    # Reachable by dots after a plain `import mpflow`, in a form that all type checkers take for an export.
+    from . import core as core
+    from . import engine as engine
+    from . import executors as executors
+    from . import results as results
+    from . import serializers as serializers
+    from . import store as store
+    from . import tasks as tasks
+    from . import triggers as triggers
+    from . import utilities as utilities
+
 __version__ = "0.1.0"
 
 _HOMES = {
@@ -89,17 +100,20 @@ __all__ = [
 _install()
 
 
-def __getattr__(name: str) -> object:
-    home = _HOMES.get(name)
-    if home is None and name not in _PARTS:
-        raise _lacking("mpflow", name)
-    from importlib import import_module
+# Hidden from type checkers, for whom it would allow every name.
+if not TYPE_CHECKING:
 
-    if home is None:
-        return import_module(f"mpflow.{name}")
-    value: object = getattr(import_module(home), name)
-    globals()[name] = value
-    return value
+    def __getattr__(name):
+        home = _HOMES.get(name)
+        if home is None and name not in _PARTS:
+            raise _lacking("mpflow", name)
+        from importlib import import_module
+
+        if home is None:
+            return import_module(f"mpflow.{name}")
+        value = getattr(import_module(home), name)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

@@ -23,7 +23,7 @@ class TaskKeywords(TypedDict, total=False):
     timeout: timedelta | float | None
     trigger: Callable[..., Any] | None
     skip_on_upstream_skip: bool
-    cache_for: timedelta | None
+    cache_for: timedelta | float | None
     cache_validator: Callable[..., Any] | None
     cache_key: str | None
     checkpoint: bool | None

@@ -52,7 +52,7 @@ class Task(Dependent, Generic[P, R]):
     timedelta; `trigger`, from `mpflow.triggers`; `skip_on_upstream_skip`; `state_handlers`, functions of (task, old
     state, new state), and `on_failure`, of (task, state); `log_stdout`; `nout`, the number of results to unpack;
     `resources`, what a run takes from the `limits` of `flow.run`, and `priority`, the higher the sooner; `cache_for`
-    (timedelta), `cache_validator`, `cache_key`, `checkpoint`, `result`, `target` and `task_run_name`.
+    (seconds or timedelta), `cache_validator`, `cache_key`, `checkpoint`, `result`, `target` and `task_run_name`.
 
     Raises TypeError or ValueError for options that make no sense, alone or together.
     """
@@ -129,7 +129,7 @@ class Task(Dependent, Generic[P, R]):
         timeout: timedelta | float | None = None,
         trigger: Callable[..., Any] | None = None,
         skip_on_upstream_skip: bool = True,
-        cache_for: timedelta | None = None,
+        cache_for: timedelta | float | None = None,
         cache_validator: Callable[..., Any] | None = None,
         cache_key: str | None = None,
         checkpoint: bool | None = None,

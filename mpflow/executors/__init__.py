@@ -24,14 +24,17 @@ _HOMES = {
 __all__ = ["DaskExecutor", "ProcessExecutor", "SyncExecutor", "ThreadExecutor", "get_executor"]
 
 
-def __getattr__(name: str) -> object:
-    if name not in _HOMES:
-        raise lacking("mpflow.executors", name)
-    import importlib
+# Hidden from type checkers, for whom it would allow every name.
+if not TYPE_CHECKING:
 
-    value: object = getattr(importlib.import_module(_HOMES[name]), name)
-    globals()[name] = value
-    return value
+    def __getattr__(name):
+        if name not in _HOMES:
+            raise lacking("mpflow.executors", name)
+        import importlib
+
+        value = getattr(importlib.import_module(_HOMES[name]), name)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from mpflow import Edge, Flow, Task, task
+from mpflow import Client, Edge, Flow, Task, task  # E: attr-defined
+from mpflow.executors import LocalDaskExecutor  # E: attr-defined
+from mpflow.results import LocalResult
 
 
 @task
@@ -29,5 +31,9 @@ text: str = add.run(1, 2)  # E: assignment
 add.run("1")  # E: arg-type
 wrong: str = add.max_retries  # E: assignment
 print(add.nothing)  # E: attr-defined
+Flow("daily", schedule="@daily")  # E: arg-type
+Task(max_retry=3)  # E: arg-type
+LocalResult(serializer="json")  # E: arg-type
+flow.register(Client, LocalDaskExecutor)  # E: attr-defined
 flow.add_task(5)  # E: arg-type
 Edge(Task(), Task(), key=3)  # E: arg-type
