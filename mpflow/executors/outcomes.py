@@ -21,7 +21,7 @@ from mpflow.errors import (
 from mpflow.pool import supervisor as far
 from mpflow.pool.births import signal_name
 from mpflow.pool.link import Order
-from mpflow.pool.pool import Death
+from mpflow.pool.reports import Death
 from mpflow.worker import codec
 
 

@@ -23,7 +23,8 @@ from mpflow.errors import (
 from mpflow.executors import outcomes, surroundings
 from mpflow.executors.port import AHEAD, MANY, SEALED, AttemptFacts, Body, Input, Job, checked_workers
 from mpflow.pool.link import Order, Work
-from mpflow.pool.pool import Death, Pool
+from mpflow.pool.pool import Pool
+from mpflow.pool.reports import Death
 from mpflow.worker import codec, protocol
 from mpflow.worker.attempt_context import ATTEMPT_KEYS, attempt_context
 from mpflow.worker.shelf import LARGE

@@ -7,69 +7,27 @@ import os
 import select
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final, cast
 
 from mpflow.errors import WorkersUnavailable
-from mpflow.pool import launch
+from mpflow.pool import fairness, launch
 from mpflow.pool import supervisor as far
 from mpflow.pool.backlog import Backlog
 from mpflow.pool.births import Births
+from mpflow.pool.briskness import Briskness, Events
 from mpflow.pool.control import Control
 from mpflow.pool.depot import Depot, notes_for
 from mpflow.pool.lessons import Lessons
 from mpflow.pool.link import Link, Order
+from mpflow.pool.reports import Death, Report, Statistics
 from mpflow.pool.vigil import Vigil
 from mpflow.worker import protocol
-from mpflow.worker.protocol import BEGUN, OPENING_NS, REPORTED, START
+from mpflow.worker.protocol import BEGUN, REPORTED
 
-_RECALL_NS: Final = 1_000_000
-"""How long a body must have run before the jobs behind it are fetched back for an idle worker."""
-_UNFAIR_NS: Final = 2_000_000
-"""How much measured work a worker must have, short as each job may be, for an idle one to get its share of that."""
 _GRACE_S: Final = 0.1
 _STALLED_S: Final = 5.0
 """After so long a worker that has been sent work, and is not seen to begin any, is replaced."""
-_SPIN_NS: Final = 40_000
-"""A job expected to take no longer than this is waited for awake."""
-_TRY_AGAIN: Final = 16
-"""Where waiting awake has been in vain twice, others need the processors; so many waits later it is tried again."""
 _ENDINGS: Final = frozenset((protocol.WON, protocol.LOST, protocol.GARBLED))
-
-
-class Death(NamedTuple):
-    """What became of a job whose worker died under it."""
-
-    why: str | None
-    """The supervisor's reason for a kill (`BY_TIME`, …), else None."""
-    status: int | None
-    """Wait status of the process; None where nobody could collect it."""
-    rss: int | None
-    """The most memory it was seen to use, in bytes."""
-    stage: str = "running"
-    """What was being done with the job: `Link.stage`."""
-    words: tuple[str, str, str] | None = None
-    """Type name, message and traceback of what the body had raised by then."""
-
-
-Report = tuple[Order, "tuple[Any, ...] | Death | None"]
-"""An order and how it ended; None for one that followed others and is handed back unbegun."""
-
-
-class Statistics(NamedTuple):
-    """A snapshot of what the pool has done."""
-
-    workers: int
-    """Processes that run now."""
-    started: int
-    """Processes ever asked for."""
-    died: int
-    supervisors: int
-    """Supervising processes ever started."""
-    recalls: int
-    queued: int
-    """Jobs that no worker holds."""
-    sent: int
-    """Jobs that workers hold."""
 
 
 class Pool:
@@ -136,18 +94,16 @@ class Pool:
         self._settings = b""
         self._died = self._started = self._supervisors = self._recalls = 0
         self._vigil = Vigil()
-        self._in_vain = 0
-        """How often it has been waited awake, or would have been, since that was last of use."""
         self._closed = False
         self._control: Control | None = None
         self._births = Births(size)
         self._fill_at = 0.0
         self._pid = os.getpid()
-        self._processors = len(os.sched_getaffinity(0))
         launch.fill_standard_streams()
         self.depot = Depot()
         """Large values pass through here."""
         self._epoll = select.epoll()
+        self._briskness = Briskness(self._epoll)
         # A pipe and no eventfd: the interpreter writes a single byte when a signal comes (signal.set_wakeup_fd).
         self._heard, self.bell = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._epoll.register(self._heard, select.EPOLLIN)
@@ -450,7 +406,7 @@ class Pool:
         """
         ready = self._ready
         deadline = None if timeout is None else time.monotonic() + timeout
-        events = () if ready else self._look_briskly()
+        events = () if ready else self._briskness.look(self._links.values())
         while True:
             if not events:
                 patience: float | None = 0.0
@@ -474,7 +430,7 @@ class Pool:
         self._ready = []
         return ready
 
-    def _heed(self, events: Sequence[tuple[int, int]]) -> bool:
+    def _heed(self, events: Events) -> bool:
         """Read and write where it is possible now; say whether somebody asked for `wait` to return."""
         calm = self._vigil.calm
         if calm:
@@ -501,30 +457,6 @@ class Pool:
                 if records:
                     self._take(link, records)
         return woken
-
-    def _look_briskly(self) -> Sequence[tuple[int, int]]:
-        """Look again and again for a little while instead of going to sleep, where that is worth it; return what there is to read.
-
-        To wake a sleeping processor takes longer than a short job, so where just one worker is at work on one, and that
-        leaves a processor free, waiting for it awake is the faster way.
-        """
-        busy = None
-        for link in self._links.values():
-            if link.queue:
-                if busy is not None:
-                    return ()
-                busy = link
-        if busy is None or busy.load > _SPIN_NS or len(busy.queue) > 1 or self._processors < 2:
-            return ()
-        if self._in_vain > 1 and self._in_vain % _TRY_AGAIN:
-            self._in_vain += 1
-            return ()
-        poll, now = self._epoll.poll, time.monotonic_ns
-        until = now() + 2 * _SPIN_NS
-        while not (events := poll(0)) and now() < until:
-            pass
-        self._in_vain = 0 if events else self._in_vain + 1
-        return events
 
     def _read(self, link: Link) -> None:
         records, ended = link.receive()
@@ -569,22 +501,10 @@ class Pool:
             self._tell((far.KILL, link.number, 0, far.FOR_RUBBISH))
 
     def _rebalance(self) -> None:
-        idle = [link for link in self._links.values() if not link.queue and self._backlog.open_to_work(link)]
-        if not idle:
-            return
-        now = time.monotonic_ns()
-        for link in self._links.values():
-            queue = link.queue
-            if len(queue) > 1 and not link.barred and not link.retiring:
-                cell = link.cell
-                began = cell[START]
-                if began > now:
-                    began -= OPENING_NS
-                if (cell[BEGUN] > cell[REPORTED] and now - began > _RECALL_NS) or not link.was_up:
-                    self._recall(link, max(cell[BEGUN], queue[0].seq))
-                # Others cannot begin what is queued behind jobs that it waits for.
-                elif link.load > _UNFAIR_NS and not any(before.seq >= queue[0].seq for _, before in queue[-1].after):
-                    self._recall(link, queue[len(queue) // (len(idle) + 1)].seq)
+        idle = sum(not link.queue and self._backlog.open_to_work(link) for link in self._links.values())
+        if idle:
+            for link, above in fairness.overdue(self._links.values(), idle):
+                self._recall(link, above)
 
     def _recall(self, link: Link, above: int) -> None:
         """Fetch back the jobs above this one that a worker has not begun."""
