@@ -23,7 +23,7 @@ from mpflow.executors import outcomes, surroundings
 from mpflow.executors.here import timed_out, warn_of_limits
 from mpflow.executors.port import MANY, SEALED, AttemptFacts, Body, Job, checked_workers
 from mpflow.pool.link import Order, Work
-from mpflow.pool.pool import Death
+from mpflow.pool.reports import Death
 from mpflow.worker import codec, protocol
 from mpflow.worker.attempt_context import ATTEMPT_KEYS, attempt_context
 

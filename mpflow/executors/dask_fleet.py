@@ -23,7 +23,7 @@ import dask.config
 from distributed import KilledWorker
 
 from mpflow.pool import supervisor as far
-from mpflow.pool.pool import Death
+from mpflow.pool.reports import Death
 from mpflow.pool.tree import descendants
 from mpflow.worker.codec import PROTOCOL
 from mpflow.worker.visit import TOPIC, Entries, Errand, Number, Up, entries_in, perform, take_journal

@@ -21,16 +21,14 @@ from mpflow.errors import (
     PayloadError,
 )
 from mpflow.executors import outcomes, surroundings
-from mpflow.executors.port import AHEAD, MANY, SEALED, AttemptFacts, Body, Input, Job, checked_workers
-from mpflow.pool.link import Order, Work
+from mpflow.executors.orders import ATTEMPT_SHIFT, UNIT_MASK, Orders
+from mpflow.executors.port import AHEAD, AttemptFacts, Body, Input, Job, checked_workers
+from mpflow.pool.link import Order
 from mpflow.pool.pool import Pool
 from mpflow.pool.reports import Death
 from mpflow.worker import codec, protocol
 from mpflow.worker.attempt_context import ATTEMPT_KEYS, attempt_context
-from mpflow.worker.shelf import LARGE
 
-_ATTEMPT_SHIFT: Final = 40
-_UNIT_MASK: Final = (1 << _ATTEMPT_SHIFT) - 1
 _CONSTANT_TYPES: Final = (str, int, float, bool, bytes, complex, type(None), date, datetime, timedelta)
 
 
@@ -38,17 +36,6 @@ _FIRST: Final = 48
 """So many jobs that are sent ahead do not wait until all the others have been encoded."""
 _UNMEASURED: Final = (None, None, None)
 _new = tuple.__new__
-
-
-class _Prepared:
-    """What is sent for one node, encoded once."""
-
-    __slots__ = ("error", "size", "work")
-
-    def __init__(self) -> None:
-        self.work = Work(body=0, spec=0)
-        self.size = 0
-        self.error: PayloadError | None = None
 
 
 class ProcessExecutor:
@@ -115,10 +102,7 @@ class ProcessExecutor:
         """Held from the opening to the closing of a run."""
         self._bodies: Sequence[Body] = ()
         self._base: Mapping[str, object] = {}
-        self._prepared: dict[int, _Prepared] = {}
-        self._body_ids: dict[int, int | PayloadError] = {}
-        self._lasting: set[int] = set()
-        """What of them workers keep when the run is over."""
+        self._orders: Orders | None = None
         self._failed: list[tuple[int, int, State]] = []
         self._heads: dict[int, Order] = {}
         """By unit: orders that others have been sent behind, or may yet be."""
@@ -172,6 +156,7 @@ class ProcessExecutor:
                 )
             self._bodies = bodies
             self._base = dict(context)
+            self._orders = Orders(self._pool, bodies, self._encode)
             self._pool.begin_run(self._settings(), *_split(self._base, self._encode))
         except BaseException:
             self.close()
@@ -182,7 +167,7 @@ class ProcessExecutor:
     def submit(self, jobs: Sequence[Job]) -> None:
         """Send jobs to the workers; one that cannot be pickled is reported as failed."""
         orders: list[Order] = []
-        order_for = self._order_for
+        order_for = self._ordering().order_for
         for job in jobs:
             try:
                 orders.append(order_for(job))
@@ -192,12 +177,12 @@ class ProcessExecutor:
 
     def submit_ahead(self, jobs: Sequence[Job], ahead: Sequence[Job]) -> None:
         """Send jobs to the workers, and behind them those that are to begin once they have succeeded, where these share a worker."""
-        heads = self._heads
+        heads, order_for = self._heads, self._ordering().order_for
         awaited = {value for job in ahead for _, kind, value in job.inputs if kind == AHEAD}
         orders: list[Order] = []
         for job in jobs:
             try:
-                order = self._order_for(job)
+                order = order_for(job)
             except PayloadError as error:
                 self._refuse(job, error)
                 continue
@@ -217,7 +202,7 @@ class ProcessExecutor:
                     break
             else:
                 try:
-                    order = self._order_for(job, known)
+                    order = order_for(job, known)
                 # What cannot be pickled is said when the task's turn has come.
                 except PayloadError:
                     self._handed_back.append(job.unit)
@@ -233,133 +218,12 @@ class ProcessExecutor:
             self._handed_back.append(job.unit)
         self._at_work().submit(orders, followers)
 
-    def _order_for(self, job: Job, inputs_given: Sequence[Input] | None = None) -> Order:
-        given = job.inputs if inputs_given is None else inputs_given
-        body = self._bodies[job.node]
-        ready = self._prepared.get(id(body))
-        if ready is None:
-            ready = self._prepared[id(body)] = self._prepare(body)
-        if ready.error is not None:
-            raise ready.error
-        inputs: tuple[tuple[str, bytes | list[bytes]], ...] = ()
-        extra: bytes | None = None
-        size, apart = ready.size, False
-        if given or job.extra:
-            inputs, size, apart = self._encode_inputs(job, given, size)
-            if job.extra:
-                extra = self._encode(dict(job.extra), f"task {self._name(job)!r}: its own context")
-        order = Order(
-            (job.attempt << _ATTEMPT_SHIFT) | job.unit,
-            ready.work,
-            job.slug,
-            job.index,
-            job.run_count,
-            inputs,
-            extra,
-            size,
-        )
-        order.apart = apart
-        return order
-
     def _refuse(self, job: Job, error: PayloadError) -> None:
         refused = PayloadError(f"{error} (attempt {job.run_count})")
         refused.__cause__ = error.__cause__
         state = Failed(f"PayloadError: {refused}", refused)
         state.context = self._context_of(self._bodies[job.node], job.slug, job.index, job.run_count, None)
         self._failed.append((job.unit, job.attempt, state))
-
-    def _name(self, job: Job) -> str:
-        name = self._bodies[job.node].name
-        return name if job.index < 0 else f"{name}[{job.index}]"
-
-    def _encode_inputs(
-        self, job: Job, given: Sequence[Input], size: int
-    ) -> tuple[tuple[tuple[str, bytes | list[bytes]], ...], int, bool]:
-        """Pickle what is not pickled yet; return it, how many bytes the pipe will carry, and whether others go beside it."""
-        encoded: list[tuple[str, bytes | list[bytes]]] = []
-        apart = False
-        for key, kind, value in given:
-            if type(value) is bytes and kind == SEALED:
-                encoded.append((key, value))
-                size += len(value)
-                continue
-            if kind == MANY:
-                parts = [self._encode_input(job, key, *each) for each in cast("Sequence[tuple[int, object]]", value)]
-                encoded.append((key, parts))
-                made = parts
-            else:
-                one = self._encode_input(job, key, kind, value)
-                encoded.append((key, one))
-                made = [one]
-            for data in made:
-                if type(data) is bytes:
-                    size += len(data)
-                else:
-                    apart = True
-        return tuple(encoded), size, apart
-
-    def _encode_input(self, job: Job, key: str, kind: int, value: object) -> bytes:
-        if kind == SEALED:
-            return cast(bytes, value)
-        return self._beside(self._encode(value, f"task {self._name(job)!r}: argument {key!r}"))
-
-    def _beside(self, data: bytes) -> bytes:
-        return data if len(data) < LARGE else self._at_work().depot.store(data)
-
-    def _prepare(self, body: Body) -> _Prepared:
-        ready = _Prepared()
-        pool = self._at_work()
-        try:
-            known = self._body_id(body)
-            constants: bytes | None = None
-            if body.constants:
-                constants = self._beside(self._encode_constants(body))
-                ready.size = len(constants)
-            tags = tuple(str(tag) for tag in body.tags)
-            spec = (known, constants, _plain(body.name), tags, body.log_stdout, body.divided)
-            limit = 0 if body.timeout is None else max(1, int(body.timeout * 1e9))
-            sent: int | tuple[object, ...] = spec
-            if constants is None:
-                # A key of body ids that do not last is never met again.
-                sent = (
-                    pool.lessons.teach_lasting(spec, lambda: spec)
-                    if known in self._lasting
-                    else pool.lessons.teach(spec)
-                )
-            elif body.mapped:
-                sent = pool.lessons.teach(spec)
-                ready.size = 0
-            # Other constants belong to one node, which as a rule is one job.
-            ready.work = Work(body=known, spec=sent, limit_ns=limit, note=body)
-        except PayloadError as error:
-            ready.error = error
-        return ready
-
-    def _encode_constants(self, body: Body) -> bytes:
-        try:
-            return self._encode(dict(body.constants), "")
-        except PayloadError:
-            for key, value in body.constants.items():
-                self._encode(value, f"task {body.name!r}: argument {key!r}")
-            raise
-
-    def _body_id(self, body: Body) -> int:
-        known = self._body_ids.get(id(body.run))
-        if known is None:
-            try:
-                run, pool = body.run, self._at_work()
-                key = codec.lasting_key(run) if self._encode is codec.encode else None
-                if key is None:
-                    known = pool.lessons.teach(self._encode(run, f"task {body.name!r}: its body"))
-                else:
-                    known = pool.lessons.teach_lasting(key, lambda: self._encode(run, f"task {body.name!r}: its body"))
-                    self._lasting.add(known)
-            except PayloadError as error:
-                known = error
-            self._body_ids[id(body.run)] = known
-        if isinstance(known, PayloadError):
-            raise known
-        return known
 
     def wait(self, timeout: float | None) -> list[Event]:
         """Return the attempts that have ended, and how many slots there are where that has changed."""
@@ -370,7 +234,7 @@ class ProcessExecutor:
         heads = self._heads
         if not reports and not failed and not handed_back:
             return []
-        shift, mask, won = _ATTEMPT_SHIFT, _UNIT_MASK, protocol.WON
+        shift, mask, won = ATTEMPT_SHIFT, UNIT_MASK, protocol.WON
         run, trusted = pool.run, self._trusted
         units: list[int] = []
         attempts: list[int] = []
@@ -412,14 +276,14 @@ class ProcessExecutor:
     def _note(self, order: Order, record: tuple[Any, ...] | Death, offset: float) -> None:
         if isinstance(record, Death):
             if record.rss:
-                self._facts[order.job & _UNIT_MASK] = AttemptFacts(None, None, None, None, record.rss)
+                self._facts[order.job & UNIT_MASK] = AttemptFacts(None, None, None, None, record.rss)
             return
         pid, cpu, peak = order.usage or _UNMEASURED
         printed = tuple([(fd, data.decode(errors="replace")) for fd, data in order.printed]) if order.printed else ()
         # The same clock on both sides.
         began = record[6] / 1e9 + offset
         # Past the generated constructor, which takes three times as long.
-        self._facts[order.job & _UNIT_MASK] = _new(
+        self._facts[order.job & UNIT_MASK] = _new(
             AttemptFacts, (began, began + record[7] / 1e9, pid, None if cpu is None else cpu / 1e9, peak, printed)
         )
 
@@ -479,7 +343,7 @@ class ProcessExecutor:
     def kill(self, unit: int, attempt: int, why: str) -> None:
         """Kill what runs the attempt, its whole process tree."""
         if self._pool is not None:
-            self._pool.kill((attempt << _ATTEMPT_SHIFT) | unit, why)
+            self._pool.kill((attempt << ATTEMPT_SHIFT) | unit, why)
 
     def halt(self, why: str) -> None:
         """Report as cancelled whatever has been submitted and has not begun."""
@@ -506,15 +370,18 @@ class ProcessExecutor:
                 self._pool = None
                 pool.close()
         self._bodies, self._base = (), {}
-        self._prepared.clear()
+        self._orders = None
         self._heads.clear()
         self._handed_back.clear()
         self._facts.clear()
-        self._body_ids.clear()
-        self._lasting.clear()
         self._failed.clear()
         if self._taken.locked():
             self._taken.release()
+
+    def _ordering(self) -> Orders:
+        if self._orders is None:
+            raise RuntimeError(f"{self!r} is not open; only a run opens and uses it")
+        return self._orders
 
     def _at_work(self) -> Pool:
         if self._pool is None:
@@ -592,8 +459,3 @@ def _split(base: Mapping[str, object], encode: codec.Encoder) -> tuple[bytes, by
             raise
     # Of built-in types only, so nothing of it can be unknown to workers.
     return pickle.dumps(shared, codec.PROTOCOL), blob, pickle.dumps(copied, codec.PROTOCOL)
-
-
-def _plain(text: str) -> str:
-    """An exact str: the wire takes no subclass."""
-    return text if type(text) is str else "".join(text)
