@@ -315,9 +315,11 @@ class Worker:
             self._last = seq, record[8]
             if seq in self._wanted and len(record[8]) <= _HANDED_ON:
                 self._kept[seq] = record[8]
+        # Of failures somebody always wants to know: they may be the last thing that the run does.
+        quiet = cell[QUIET] if record[0] == protocol.WON else 0
         del record
         now = _now()
-        if now > cell[QUIET]:
+        if now > quiet:
             if last or now - self._flushed_at > FLUSH_NS:
                 self._ring_bell()
         elif last and not self._poll(0):

@@ -42,7 +42,7 @@ PACKING: Final = 6
 SEAL: Final = 7
 """The worker's nonce, written by the coordinator; anything else there means that a body has written over all this."""
 QUIET: Final = 8
-"""Until when, in ns of CLOCK_MONOTONIC, the worker may keep reports to itself while it has more to do; 0 where somebody may wait."""
+"""Until when, in ns of CLOCK_MONOTONIC, the worker may keep reports of successes to itself while it has more to do; 0 where somebody may wait."""
 RING_AT: Final = 128
 """Where the ring begins in the mapping."""
 RING_SIZE: Final = 1 << 18
