@@ -93,6 +93,7 @@ class Flow(Graph):
         run_id: str | None = None,
         resume: bool | str = False,
         rerun: Iterable[Task[Any, Any] | str] | None = None,
+        progress: bool | str | None = None,
         **parameter_values: object,
     ) -> State:
         """Run the flow and return its final state, whose `.result` maps every task to its state.
@@ -115,8 +116,12 @@ class Flow(Graph):
         comes, under `run_id`. `resume=True` goes on with that run, if the store has it: what
         succeeded is not run again unless its code, its inputs or something upstream has changed,
         or `rerun` names it (a task, its name or its slug); parameters that are not given are those
-        of before. `resume="unfinished"` leaves recorded failures as they are. What is not given is looked up in the
-        environment (`MPFLOW_EXECUTOR`, `MPFLOW_WORKERS`, …) and in the files of `mpflow config`.
+        of before. `resume="unfinished"` leaves recorded failures as they are.
+
+        `progress` says on standard error how far the run has come: `"bar"` in the last lines of a terminal, `"plain"` in a line
+        every ten seconds and one for each failure, `"auto"` (or True) as the place allows, `"none"` (or False) not at all,
+        which is the default. What is not given is looked up in the environment (`MPFLOW_EXECUTOR`, `MPFLOW_WORKERS`, …) and
+        in the files of `mpflow config`.
 
         Returns `Running` when only paused work is left. Raises StoreError where a store cannot be
         used, RunInUse, with the `pid`, while another process works on the run, FlowError for a
@@ -159,6 +164,7 @@ class Flow(Graph):
             run_id=run_id,
             resume=resume,
             rerun=rerun,
+            progress=progress,
             keywords=parameter_values,
         )
         return run_graph(

@@ -10,6 +10,9 @@ from click.shell_completion import CompletionItem
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
+MODES = ("auto", "bar", "plain", "none")
+"""How progress may be shown; here too, for those that show help load nothing that runs flows."""
+
 
 def _runs(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Offer ids and names of runs that begin like what is typed."""

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
-from mpflow.cli.arguments import run_argument, store_option, task_argument, task_option
+from mpflow.cli.arguments import MODES, run_argument, store_option, task_argument, task_option
 
 target_argument = click.argument("target", metavar="FILE[:FLOW]", type=click.Path())
 target_option = click.option(
@@ -54,6 +54,11 @@ _OF_A_RUN = (
     store_option,
     click.option(
         "--json", "as_json", is_flag=True, help="Print events, a JSON object a line; prints of tasks go to stderr."
+    ),
+    click.option(
+        "--progress",
+        type=click.Choice(MODES),
+        help="Lines at the bottom of the terminal, plain lines, none, or as the place allows (auto, the default).",
     ),
     click.option("-q", "--quiet", is_flag=True, help="Print nothing unless something fails."),
     click.option("-v", "--verbose", is_flag=True, help="A line for each task that ends, and debug logs."),

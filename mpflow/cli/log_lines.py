@@ -10,6 +10,7 @@ import logging
 from mpflow.cli.complaint import Complaint
 from mpflow.errors import FlowError
 from mpflow.runtime.settings import setting
+from mpflow.runtime.watch import ENDED
 
 
 class _OneLine(logging.Formatter):
@@ -20,8 +21,11 @@ class _OneLine(logging.Formatter):
         return line.partition("\n")[0]
 
 
-def show_logs(level: str | None = None) -> None:
-    """Print what mpflow and its tasks log, from `level` or the setting `log_level` on, unless the flow file set up logging itself."""
+def show_logs(level: str | None = None, *, failures: bool = True) -> None:
+    """Print what mpflow and its tasks log, from `level` or the setting `log_level` on, unless the flow file set up logging itself.
+
+    Without `failures` those of tasks are left out, which somebody else tells.
+    """
     logger = logging.getLogger("mpflow")
     if logger.handlers or logging.getLogger().handlers:
         return
@@ -31,4 +35,6 @@ def show_logs(level: str | None = None) -> None:
         raise Complaint(str(error)) from None
     handler = logging.StreamHandler()
     handler.setFormatter(_OneLine())
+    if not failures:
+        handler.addFilter(lambda record: record.msg is not ENDED)
     logger.addHandler(handler)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,6 +32,7 @@ from mpflow.executors.surroundings import usable_cpus
 from mpflow.pictures.drawing import drawing_of
 from mpflow.pictures.text import as_text
 from mpflow.report import words
+from mpflow.report.progress import Mode, checked_mode, mode_for
 from mpflow.report.streams import console
 from mpflow.runtime.interrupts import patiently
 from mpflow.runtime.settings import SETTINGS, looking_from, setting
@@ -58,6 +60,7 @@ class Asked:
     run_id: str | None = None
     resume: bool = False
     as_json: bool = False
+    progress: str | None = None
     verbosity: int = 0
     """Below 0 only failures are told, above 0 every task."""
 
@@ -170,7 +173,8 @@ def play(flow: Flow, arguments: dict[str, object], asked: Asked, kept: Kept | No
 
     `begin` is said of the run where it is named.
     """
-    show_logs({-1: "CRITICAL", 0: None}.get(asked.verbosity, "DEBUG"))
+    progress = arguments["progress"] = _progress(asked, arguments)
+    show_logs({-1: "CRITICAL", 0: None}.get(asked.verbosity, "DEBUG"), failures=progress == "none" or asked.as_json)
     with contextlib.ExitStack() as stack:
         lines = None
         if asked.as_json:
@@ -178,7 +182,8 @@ def play(flow: Flow, arguments: dict[str, object], asked: Asked, kept: Kept | No
             _also_see(arguments, lines.changed)
             lines.tell("begin", flow=flow.name, executor=described(flow, arguments), **_facts(kept))
         else:
-            if asked.verbosity >= 0:
+            # Otherwise it is the first of the lines that stay in sight, and with them at the end.
+            if asked.verbosity >= 0 and (progress != "bar" or begin or not sys.stdout.isatty()):
                 out = console()
                 show_header(out, flow.name, kept, described(flow, arguments), rest=begin)
                 out.file.flush()
@@ -210,8 +215,9 @@ def play(flow: Flow, arguments: dict[str, object], asked: Asked, kept: Kept | No
             )
         elif asked.verbosity >= 0 or code != OK:
             word = "INTERRUPTED" if stopped else None
-            if kept is None or only is not None or not _show_kept(flow, kept, word):
-                show(flow, state, seconds=seconds, word=word, only=only)
+            told = progress == "bar"
+            if kept is None or only is not None or not _show_kept(flow, kept, word, told=told):
+                show(flow, state, seconds=seconds, word=word, only=only, told=told)
     return code
 
 
@@ -219,14 +225,26 @@ def _facts(kept: Kept | None) -> dict[str, object]:
     return {} if kept is None else {"run": kept.run_id, "name": kept.name, "store": kept.path, "resumed": kept.there}
 
 
-def _show_kept(flow: Flow, kept: Kept, word: str | None) -> bool:
+def _progress(asked: Asked, arguments: Mapping[str, object]) -> Mode:
+    """How progress is shown: as typed, else as in the file, else as configured, else as the place allows."""
+    if asked.progress is None and (asked.verbosity < 0 or asked.as_json):
+        return "none"
+    given = asked.progress or arguments.get("progress")
+    try:
+        mode = checked_mode((setting("progress") or "auto") if given is None else given)
+    except (ValueError, TypeError) as error:
+        raise Complaint(str(error)) from None
+    return mode_for(mode, sys.stderr)
+
+
+def _show_kept(flow: Flow, kept: Kept, word: str | None, *, told: bool) -> bool:
     """Tell how a run ended as its store has it, and what can be typed next; False where the store cannot say."""
     opened = kept.read()
     if opened is None:
         return False
     reader, run = opened
     with reader:
-        outcome(console(), reader, run, word=word, resume=advice(SQLiteStore(kept.path), run, flow))
+        outcome(console(), reader, run, word=word, resume=advice(SQLiteStore(kept.path), run, flow), told=told)
     return True
 
 

@@ -83,16 +83,19 @@ def header(out: Console, reader: Reader, run: Run) -> None:
     out.print()
 
 
-def outcome(out: Console, reader: Reader, run: Run, *, word: str | None = None, resume: str | None = None) -> None:
+def outcome(
+    out: Console, reader: Reader, run: Run, *, word: str | None = None, resume: str | None = None, told: bool = False
+) -> None:
     """Print failures, what is paused or cut off, the closing line, and what can be typed next.
 
-    `word` says how the run ended where that is known better, `resume` what a resume would do.
+    `word` says how the run ended where that is known better, `resume` what a resume would do; failures that were `told` as they
+    happened are brief.
     """
     short, where = reader.short(run.id), flags(reader.path)
     units = reader.units(run, failed=True, limit=_FAILURES)
     # A trigger that said no to a run that went well is a branch not taken.
     relevant = [unit for unit in units if unit.state != "TriggerFailed" or run.standing != "Success"]
-    show_failures(out, map(failure_of, relevant), debug=f"mpflow debug{where} {short}")
+    show_failures(out, map(failure_of, relevant), debug=f"mpflow debug{where} {short}", brief=told)
     waiting = reader.units(run, state="Paused") if run.counts.get("Paused") else []
     paused = [(unit.name, None if unit.index < 0 else unit.index) for unit in waiting]
     show_paused(out, paused, approve=f"mpflow resume{where} {short} --approve")
@@ -101,10 +104,10 @@ def outcome(out: Console, reader: Reader, run: Run, *, word: str | None = None, 
     for attempt in flying:
         groups.setdefault(attempt.name, []).extend([attempt.index] if attempt.index >= 0 else [])
     for name, indexes in groups.items():
-        told = Text("▶ ", style="cyan" if run.standing == RUNNING else "yellow")
-        told.append(words.children(name, indexes), style="bold")
-        told.append(" at work, or next" if run.standing == RUNNING else " cut off", style="not bold default")
-        out.print(told)
+        line = Text("▶ ", style="cyan" if run.standing == RUNNING else "yellow")
+        line.append(words.children(name, indexes), style="bold")
+        line.append(" at work, or next" if run.standing == RUNNING else " cut off", style="not bold default")
+        out.print(line)
     out.print(
         closing_line(
             word or run.standing.upper(), run.name, run.counts, seconds=reader.wall(run), rest=work(reader, run)

@@ -34,9 +34,18 @@ def units(flow: Flow, state: State, only: Collection[Task] | None = None) -> Ite
 
 
 def show(
-    flow: Flow, state: State, *, seconds: float, word: str | None = None, only: Collection[Task] | None = None
+    flow: Flow,
+    state: State,
+    *,
+    seconds: float,
+    word: str | None = None,
+    only: Collection[Task] | None = None,
+    told: bool = False,
 ) -> None:
-    """Print the failures, what is paused, and one closing line; of the tasks in `only` where these alone were to run."""
+    """Print the failures, what is paused, and one closing line; of the tasks in `only` where these alone were to run.
+
+    Failures that were `told` as they happened are brief.
+    """
     out = console()
     counts: Counter[str] = Counter()
     failures = []
@@ -53,7 +62,7 @@ def show(
                 failures.append(failure_of(task.name, index, own))
             elif isinstance(own, Paused):
                 paused.append((task.name, index))
-    show_failures(out, failures)
+    show_failures(out, failures, brief=told)
     show_paused(out, paused)
     out.print(closing_line(word or word_for(state, paused=bool(paused)), flow.name, counts, seconds=seconds))
 

@@ -45,6 +45,15 @@ class Records:
         """Whether any unit has something to know from before the attempt that is its current or next one."""
         return bool(self._units.past)
 
+    def phases(self, start: int, stop: int) -> bytearray:
+        """Copy the phases of neighbouring units, a byte each; see `units` for what they mean."""
+        return self._units.phases[start:stop]
+
+    def going_on(self) -> list[tuple[int, AttemptInfo]]:
+        """Return the units that have not settled and have something to know from before, and what that is."""
+        phases = self._units.phases
+        return [(uid, self.attempt(uid)) for uid in self._units.past if phases[uid] < SUCCEEDED]
+
     def unit(self, uid: int) -> Unit:
         """Return node and index of a unit."""
         return self._units.unit(uid)

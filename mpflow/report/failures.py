@@ -39,6 +39,8 @@ class Failure:
     pid: int | None = None
     seconds: float | None = None
     rss: int | None = None
+    inputs: str | None = None
+    """As in "seed=37", where they are at hand."""
     same: list[int] = field(default_factory=list)
     """Indexes of other children that failed alike."""
 
@@ -84,15 +86,20 @@ def told_once(failures: Iterable[Failure]) -> list[Failure]:
     return list(first.values())
 
 
-def show_failures(out: Console, failures: Iterable[Failure], *, debug: str | None = None) -> None:
-    """Print failures; `debug` is the command that runs one of them again, up to where the task is named."""
+def show_failures(out: Console, failures: Iterable[Failure], *, debug: str | None = None, brief: bool = False) -> None:
+    """Print failures; `debug` is the command that runs one of them again, up to where the task is named.
+
+    With `brief` it is left out where they happened, for those who have been told already.
+    """
     kinds = told_once(failures)
     for failure in kinds[:_SHOWN]:
         out.print(_headline(failure))
-        if failure.state != "TriggerFailed":
+        if failure.inputs:
+            out.print(Text(f"  inputs  {failure.inputs}"))
+        if failure.state != "TriggerFailed" and not brief:
             for line in frames(failure.trace):
                 out.print(Text(f"  {line}", style="dim"))
-        out.print(Text(f"  {failure.message}"))
+        out.print(Text("\n".join(f"  {line}" for line in failure.message.splitlines())))
         if failure.same:
             shown = ", ".join(map(str, failure.same[:20])) + (", …" if len(failure.same) > 20 else "")
             out.print(Text(f"  same error in {len(failure.same)} more: [{shown}]"))

@@ -7,7 +7,7 @@ that called `flow.run`.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, cast
 
 from mpflow.engine.messages import (
@@ -72,12 +72,15 @@ class Coordinator:
         interrupts: Interrupts,
         clock: Clock,
         recorder: Recorder | None = None,
+        wait: Callable[[float | None], list[Event]] | None = None,
     ) -> None:
+        """`wait` is called in place of the executor's, which it calls."""
         self._plan, self._scheduler, self._executor = plan, scheduler, executor
         self._bodies, self._base = bodies, base
         self._hooks, self._inputs, self._watch = hooks, inputs, watch
         self._interrupts, self._clock = interrupts, clock
         self._recorder = recorder
+        self._wait = executor.wait if wait is None else wait
         self._mapped = frozenset(node for node, spec in enumerate(plan.specs) if spec.mapped)
         self._final: State | None = None
         self._give_up_at: float | None = None
@@ -131,12 +134,12 @@ class Coordinator:
             interrupts.foreign += 1
             interrupts.idle = not self._scheduler.in_flight
             try:
-                events = self._executor.wait(timeout)
+                events = self._wait(timeout)
             finally:
                 interrupts.foreign -= 1
                 interrupts.idle = False
         else:
-            events = self._executor.wait(timeout)
+            events = self._wait(timeout)
         if interrupts.count and self._give_up_at is None:
             self._give_up_at = math.inf if interrupts.patient else self._clock.now() + GRACE
             events.append(CancelRequested("interrupted"))

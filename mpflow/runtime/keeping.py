@@ -128,7 +128,7 @@ def open_run(
         target=None if getattr(store, "target", None) else _script_of(graph),
         parameters=_pickled(parameters),
         shown=shown(parameters),
-        executor=_told(executor, workers),
+        executor=where(executor, workers),
         facts=surroundings(options),
     )
     return Keeping(store.open(facts, resume=bool(resume)), run_id)
@@ -144,7 +144,7 @@ def _script_of(graph: Graph) -> str | None:
     return None if name is None else f"{os.path.abspath(file)}:{name}"
 
 
-def _told(executor: object, workers: int | None) -> str:
+def where(executor: object, workers: int | None) -> str:
     """For people: which executor, and how many tasks it runs at a time."""
     if executor == "sync":
         return "sync"

@@ -6,7 +6,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from mpflow._context import context as ambient
 from mpflow._elsewhere import said_of_option
@@ -17,6 +17,9 @@ from mpflow.executors.port import checked_workers
 from mpflow.runtime.keeping import ResumeMode, kept_parameters
 from mpflow.runtime.settings import setting
 from mpflow.store.port import Store
+
+if TYPE_CHECKING:
+    from mpflow.report.progress import Mode
 
 KEEPS = ("all", "references")
 _NOTHING = object()
@@ -48,6 +51,7 @@ class RunOptions:
     run_id: str | None
     resume: ResumeMode
     rerun: Sequence[AnyTask]
+    progress: Mode
     kept_parameters: Mapping[str, object]
     """The parameters to keep: those given now or when the run began, defaults left out."""
 
@@ -77,6 +81,7 @@ def check_options(
     run_id: str | None,
     resume: object,
     rerun: Iterable[AnyTask | str] | None,
+    progress: object,
     keywords: Mapping[str, object],
 ) -> RunOptions:
     """Check what `flow.run` was called with; raise ValueError or TypeError for what cannot be meant."""
@@ -131,8 +136,18 @@ def check_options(
         run_id=run_id,
         resume=mode,
         rerun=_rerun(graph, rerun, mode),
+        progress=_progress(progress),
         kept_parameters=_given(graph, merged, before),
     )
+
+
+def _progress(given: object) -> Mode:
+    if given is None:
+        configured: Mode | None = setting("progress")
+        return configured or "none"
+    from mpflow.report.progress import checked_mode
+
+    return checked_mode(given)
 
 
 def _store(given: object) -> Store | None:

@@ -184,6 +184,25 @@ def _drive(
             recorder = stack.enter_context(
                 keeping.recorder(compiled, scheduler, now=clock.now, facts=getattr(executor, "facts_of", _no_facts))
             )
+        progress = waiting = None
+        if options.progress != "none":
+            from mpflow.runtime.reporting import Reported, failures_told, progress_of
+
+            stack.enter_context(failures_told())
+            progress = stack.enter_context(
+                progress_of(
+                    plan,
+                    scheduler,
+                    options,
+                    base,
+                    now=clock.now,
+                    workers=getattr(executor, "max_workers", 1),
+                    restored=restored,
+                    inputs=inputs if options.keep == "all" else None,
+                    constants=[body.constants for body in bodies],
+                )
+            )
+            watch, waiting = Reported(watch, progress), progress.around(executor.wait)
         coordinator = Coordinator(
             plan=plan,
             scheduler=scheduler,
@@ -196,10 +215,13 @@ def _drive(
             interrupts=interrupts,
             clock=clock,
             recorder=recorder,
+            wait=waiting,
         )
         first: list[Event] = [*restored, SlotsChanged(slots), Begin()]
         try:
             final = coordinator.loop(first)
+            if progress is not None:
+                progress.ended(Failed() if scheduler.failed_fast else final)
         except Interrupted as stop:
             raise _interruption(stop.state, states) from None
     if interrupts.count:

@@ -94,6 +94,18 @@ def _level(value: object) -> str:
     return word
 
 
+def _progress(value: object) -> str:
+    from mpflow.report.progress import MODES, checked_mode
+
+    if isinstance(value, str):
+        value = value.lower()
+        value = value in _YES if value in (*_YES, *_NO) else value
+    try:
+        return checked_mode(value)
+    except (ValueError, TypeError):
+        raise ValueError(f"it must be one of {', '.join(MODES)}") from None
+
+
 SETTINGS: Final[Mapping[str, Setting]] = {
     "executor": Setting(_text, "sync", "where tasks run: sync, threads, processes or dask"),
     "workers": Setting(_count, None, "how many tasks run at a time; by default one for each usable core"),
@@ -102,6 +114,11 @@ SETTINGS: Final[Mapping[str, Setting]] = {
     "limits": Setting(_limits, None, "what tasks with resources may use at the same time, as in 'db=2'"),
     "store": Setting(_text, None, "the file that keeps runs"),
     "log_level": Setting(_level, "INFO", "from which level on the command line shows log records"),
+    "progress": Setting(
+        _progress,
+        None,
+        "what is shown of a run meanwhile: auto, bar, plain or none; by default auto on the command line",
+    ),
     "checkpointing": Setting(_flag, False, "whether tasks with a result keep it"),
 }
 """All there are; each is a key in a file, and `MPFLOW_` with its name in capitals in the environment."""

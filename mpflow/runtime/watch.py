@@ -11,6 +11,9 @@ from mpflow.engine.state import State, TriggerFailed
 
 _PICKLED_NONE = pickle.dumps(None)
 
+ENDED = "task %r ended %s: %s"
+"""What is logged of a task that has failed."""
+
 
 class Watch:
     """Looks at every unit once, as it settles."""
@@ -37,7 +40,7 @@ class Watch:
         error = state.result
         cause = (type(error), error, error.__traceback__) if isinstance(error, BaseException) else None
         logging.getLogger(f"mpflow.{full_name}").error(
-            "task %r ended %s: %s", full_name, type(state).__name__, state.message, exc_info=cause
+            ENDED, full_name, type(state).__name__, state.message, exc_info=cause
         )
 
 

@@ -77,7 +77,7 @@ with Flow("bad") as flow:
     assert "✗ after  TRIGGER FAILED" in done.stdout
     assert "  2 tasks: 1 failed · 1 trigger failed" in done.stdout
     assert "Traceback" not in done.stderr
-    assert "error   mpflow.divide: task 'divide' ended Failed: ZeroDivisionError: division by zero" in done.stderr
+    assert " ✗ divide FAILED: ZeroDivisionError: division by zero\n" in done.stderr
 
 
 def test_equal_failures_of_a_map_are_told_once(flow_file, capsys):
