@@ -91,6 +91,17 @@ class Expression:
         def __delitem__(self, key):
             raise self._valueless("cannot be changed")
 
+        def __rshift__(self, other):
+            raise TypeError(
+                f"tasks are not put in order with >> or <<; write `{self.name} | other`, other.set_upstream({self.name}), or "
+                f"other(upstream_tasks=[{self.name}])"
+            )
+
+        __lshift__ = __rrshift__ = __rlshift__ = __rshift__
+
+        def __invert__(self):
+            raise TypeError(f"the opposite of the result of task {self.name!r} is {self.name}.not_(), not ~{self.name}")
+
         def __format__(self, spec):
             if spec:
                 raise self._valueless(f"cannot be written as {spec!r}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
@@ -12,6 +11,7 @@ from mpflow._context import context as ambient
 from mpflow._elsewhere import said_of_option
 from mpflow.authoring.graph import Graph
 from mpflow.authoring.task import Task
+from mpflow.authoring.warned import warn_user
 from mpflow.engine.state import State
 from mpflow.executors.port import checked_workers
 from mpflow.runtime.keeping import ResumeMode, kept_parameters
@@ -85,6 +85,14 @@ def check_options(
     keywords: Mapping[str, object],
 ) -> RunOptions:
     """Check what `flow.run` was called with; raise ValueError or TypeError for what cannot be meant."""
+    if parameters is None:
+        # Whoever gives that, knows what it is for.
+        _warn_of_namesakes(
+            graph,
+            task_states=task_states, start_tasks=start_tasks, state=state, context=context, keep=None if keep == "all" else keep,
+            flow_run_name=flow_run_name, progress=progress, limits=limits, workers=workers, memory_limit=memory_limit,
+            fail_fast=fail_fast, store=store, run_id=run_id, resume=resume or None, rerun=rerun,
+        )  # fmt: skip
     given_states = dict(_mapping(task_states, "task_states"))
     if state is not None:
         if not isinstance(state, State):
@@ -96,11 +104,9 @@ def check_options(
             raise TypeError(f"task_states has {given!r} for task {task!r}; the values must be States, such as Resume()")
     foreign = [task for task in given_states if task not in graph.tasks]
     if foreign:
-        warnings.warn(
+        warn_user(
             f"task_states names {foreign[0]!r}, which is not in flow {graph.name!r} and is left aside; "
-            "use the task that the call in the flow returned",
-            UserWarning,
-            stacklevel=3,
+            "use the task that the call in the flow returned"
         )
     contexts = dict(_mapping(task_contexts, "task_contexts"))
     for task, values in contexts.items():
@@ -148,6 +154,17 @@ def _progress(given: object) -> Mode:
     from mpflow.report.progress import checked_mode
 
     return checked_mode(given)
+
+
+def _warn_of_namesakes(graph: Graph, **given: object) -> None:
+    """Warn of an argument that has the name of a parameter, which may have been meant."""
+    for parameter in graph.parameters():
+        name = parameter.name
+        if given.get(name) is not None:
+            warn_user(
+                f"{name}={given[name]!r} is an argument of flow.run itself, not the parameter {name!r} of flow {graph.name!r}; "
+                f"the parameter is given in parameters={{{name!r}: ...}}"
+            )
 
 
 def _store(given: object) -> Store | None:
@@ -297,8 +314,9 @@ def _parameters(
     merged.update(called)
     missing = sorted(set(known) - set(merged))
     if missing:
+        how = f"parameters={{{missing[0]!r}: ...}}" if missing[0] in RUN_ARGUMENTS else f"{missing[0]}=..."
         raise ValueError(
             f"flow {graph.name!r} needs a value for {', '.join(map(repr, missing))}; "
-            f"pass it to run, as in flow.run({missing[0]}=...), or give the Parameter a default"
+            f"pass it to run, as in flow.run({how}), or give the Parameter a default"
         )
     return merged

@@ -357,6 +357,27 @@ def test_flows() -> None:
             flow.run(executor=name)
 
 
+def test_order_in_other_languages() -> None:
+    with Flow("f"):
+        first, second = task(one)(1), task(one)(2)
+        for wrong in (lambda: first >> second, lambda: first << second, lambda: [first] >> second):
+            with pytest.raises(TypeError, match=r"write `one \| other`, other.set_upstream\(one\)"):
+                wrong()
+        with pytest.raises(TypeError, match=r"is one\.not_\(\)"):
+            assert ~first
+
+
+def test_parameters_named_like_arguments_of_run() -> None:
+    with Flow("f") as flow:
+        given = task(one)(Parameter("run_id"))
+    with pytest.raises(ValueError, match=r"as in flow\.run\(parameters={'run_id': \.\.\.}\)"):
+        flow.run()
+    with pytest.raises(ValueError), pytest.warns(UserWarning, match="not the parameter 'run_id' of flow 'f'") as caught:
+        flow.run(run_id="x")
+    assert caught[0].filename == __file__
+    assert flow.run(parameters={"run_id": 3}).result[given].result == 3
+
+
 def test_resource_managers() -> None:
     class Bare:
         def setup(self) -> int:
