@@ -41,6 +41,9 @@ _KINDS: Final = 20
 _LOW: Final = 8
 """A terminal with fewer lines has none to spare."""
 
+_terminal = threading.Lock()
+"""Held by the run that draws on the terminal, from its making to its end."""
+
 Given = TypeVar("Given")
 News = TypeVar("News")
 
@@ -91,9 +94,9 @@ class Progress:
     ) -> None:
         self._tally, self._head, self._now, self._describe = tally, head, now, describe
         self._learn = learn
-        stream = sys.stderr if stream is None else stream
-        self._mode = mode_for(mode, stream)
-        self._shown: _Lines | _Screen = _Screen(head, stream) if self._mode == "bar" else _Lines(head, stream, now())
+        self._stream = sys.stderr if stream is None else stream
+        self._mode = mode_for(mode, self._stream)
+        self._shown: _Lines | _Screen
         self._free = threading.Lock()
         """Held by the coordinator while it decides."""
         self._held = False
@@ -101,6 +104,7 @@ class Progress:
         self._thread: threading.Thread | None = None
         self._kinds: set[tuple[str, str, str | None]] = set()
         self._word: str | None = None
+        self._broken = False
         self.settled = tally.settled
 
     def around(self, wait: Callable[[Given], News]) -> Callable[[Given], News]:
@@ -124,7 +128,10 @@ class Progress:
 
     def __enter__(self) -> Progress:  # noqa: PYI034 - Self needs 3.11
         self._held = self._free.acquire()
-        self._shown.begin()
+        if self._mode == "bar" and not _terminal.acquire(blocking=False):
+            # Another run, in another thread, has it.
+            self._mode = "plain"
+        self._shown = (_Screen if self._mode == "bar" else _Lines)(self._head, self._stream)
         self._thread = threading.Thread(target=self._watch, name="mpflow-progress", daemon=True)
         self._thread.start()
         return self
@@ -136,13 +143,18 @@ class Progress:
                 self._free.release()
             self._thread.join()
         try:
-            seen = self._tally.count(self._now())
-            word = self._word or "INTERRUPTED"
-            if word == "UNFINISHED" and seen.total("paused"):
-                word = "PAUSED"
-            self._shown.end(seen, list(self._failures()), word)
+            if not self._broken:
+                seen = self._tally.count(self._now())
+                word = self._word or "INTERRUPTED"
+                if word == "UNFINISHED" and seen.total("paused"):
+                    word = "PAUSED"
+                self._shown.end(seen, list(self._failures()), word)
         except Exception as error:  # noqa: BLE001 - as in `_watch`
             self._give_up(error)
+        finally:
+            self._shown.release()
+            if self._mode == "bar":
+                _terminal.release()
 
     def _watch(self) -> None:
         pause = _EVERY / 2
@@ -177,6 +189,7 @@ class Progress:
             yield self._describe(ended)
 
     def _give_up(self, error: Exception) -> None:
+        self._broken = True
         self._shown.give_up()
         logging.getLogger("mpflow").warning(
             "progress of the run is no longer shown: %s: %s", type(error).__name__, error
@@ -186,13 +199,10 @@ class Progress:
 class _Lines:
     """Plain lines, on whatever is no terminal."""
 
-    def __init__(self, head: Head, stream: TextIO, now: float) -> None:
+    def __init__(self, head: Head, stream: TextIO) -> None:
         from mpflow.report.streams import Lenient
 
         self._head, self._stream = head, Lenient(stream)
-        self._at = 0.0
-
-    def begin(self) -> None:
         self._at = _PLAIN
 
     def show(self, seen: Snapshot, failures: Sequence[Failure]) -> None:
@@ -219,6 +229,9 @@ class _Lines:
     def give_up(self) -> None:
         """Nothing to put in order."""
 
+    def release(self) -> None:
+        """Nothing is held."""
+
 
 class _Screen:
     """The bottom of a terminal."""
@@ -226,15 +239,16 @@ class _Screen:
     def __init__(self, head: Head, stream: TextIO) -> None:
         from rich.console import Console
 
+        from mpflow.report.streams import Lenient
         from mpflow.report.terminal import Bottom
 
         self._head, self._stream = head, stream
         self._bottom = Bottom(stream.fileno(), getattr(stream, "encoding", None) or "utf-8")
         self._console = Console(file=stream, highlight=False, markup=False, soft_wrap=True)
         self._memory, self._memory_at = "", 0.0
-
-    def begin(self) -> None:
-        self._stream.flush()
+        # What was printed before comes before.
+        Lenient(stream).flush()
+        Lenient(sys.stdout).flush()
         self._bottom.guard()
 
     def show(self, seen: Snapshot, failures: Sequence[Failure]) -> None:
@@ -259,13 +273,10 @@ class _Screen:
     def end(self, seen: Snapshot, failures: Sequence[Failure], word: str) -> None:
         from mpflow.report.frame import frame
 
-        try:
-            columns, lines = self._bottom.size()
-            texts = frame(self._head, seen, width=columns, height=max(2, lines - 2), word=word)
-            last = "".join(_drawn(self._console, text) + "\n" for text in texts)
-            self._bottom.clear(self._told(failures) + last)
-        finally:
-            self._bottom.release()
+        columns, lines = self._bottom.size()
+        texts = frame(self._head, seen, width=columns, height=max(2, lines - 2), word=word)
+        last = "".join(_drawn(self._console, text) + "\n" for text in texts)
+        self._bottom.clear(self._told(failures) + last)
 
     def give_up(self) -> None:
         try:
@@ -273,6 +284,9 @@ class _Screen:
         except OSError:
             # The terminal has gone.
             pass
+
+    def release(self) -> None:
+        self._bottom.release()
 
 
 def _drawn(console: Console, text: Text) -> str:

@@ -126,12 +126,15 @@ class Tally:
         plan: Plan,
         records: Records,
         *,
-        workers: int,
+        workers: int | None,
         began: float,
         reused: Mapping[int, int] | None = None,
         before: Mapping[str, float] | None = None,
     ) -> None:
-        self._plan, self._records, self._workers = plan, records, max(1, workers)
+        self._plan, self._records = plan, records
+        self._workers = workers or 1
+        self._known = workers is not None
+        """Whether there are so many workers; else as many as have been seen to be at work."""
         self._began = self._last = began
         self._groups: dict[str, _Group] = {}
         for node, spec in enumerate(plan.specs):
@@ -176,8 +179,11 @@ class Tally:
                 again[name] = again.get(name, 0) + 1
             if info.loop_count is not None:
                 rounds[name] = max(rounds.get(name, 0), info.loop_count)
-        room = self._workers
         counted = [(group, *self._phases(group)) for group in self._groups.values()]
+        out = sum(codes.get(RUNNING, 0) for _, _, codes in counted)
+        if not self._known:
+            self._workers = max(self._workers, out)
+        room = min(self._workers, out)
         rows: dict[str, Row] = {}
         # What is deepest goes first with the scheduler, too; more may be out than there are workers.
         for group, total, codes in reversed(counted):

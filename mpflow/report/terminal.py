@@ -84,8 +84,8 @@ class Bottom:
                     self._old.append(number)
 
     def release(self) -> None:
-        """Leave signals alone again."""
-        while self._old:
+        """Leave signals alone again; only the main thread can, and others leave them with what does no harm."""
+        while self._old and threading.current_thread() is threading.main_thread():
             signal.signal(self._old.pop(), signal.SIG_DFL)
 
     def _ended(self, number: int, _frame: FrameType | None) -> None:

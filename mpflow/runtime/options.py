@@ -150,7 +150,8 @@ def check_options(
 def _progress(given: object) -> Mode:
     if given is None:
         configured: Mode | None = setting("progress")
-        return configured or "none"
+        # A run inside of a task would draw where the run around it does.
+        return "none" if configured is None or ambient.get("task_run_id") is not None else configured
     from mpflow.report.progress import checked_mode
 
     return checked_mode(given)

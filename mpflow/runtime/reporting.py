@@ -52,7 +52,7 @@ def progress_of(
     base: Mapping[str, object],
     *,
     now: Callable[[], float],
-    workers: int,
+    workers: int | None,
     restored: Sequence[Event],
     inputs: Inputs | None,
     constants: Sequence[Mapping[str, object]],

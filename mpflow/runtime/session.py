@@ -196,7 +196,7 @@ def _drive(
                     options,
                     base,
                     now=clock.now,
-                    workers=getattr(executor, "max_workers", 1),
+                    workers=1 if executor.in_caller_thread else getattr(executor, "max_workers", None),
                     restored=restored,
                     inputs=inputs if options.keep == "all" else None,
                     constants=[body.constants for body in bodies],
