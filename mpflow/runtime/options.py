@@ -15,7 +15,7 @@ from mpflow.authoring.warned import warn_user
 from mpflow.engine.state import State
 from mpflow.executors.port import checked_workers
 from mpflow.runtime.keeping import ResumeMode, kept_parameters
-from mpflow.runtime.settings import setting
+from mpflow.runtime.settings import lookup
 from mpflow.store.port import Store
 
 if TYPE_CHECKING:
@@ -25,6 +25,8 @@ KEEPS = ("all", "references")
 _NOTHING = object()
 
 AnyTask = Task[Any, Any]
+Setting = Callable[[str], Any]
+"""Looks up a setting by its name."""
 StateHandler = Callable[..., "State | None"]
 
 
@@ -52,6 +54,7 @@ class RunOptions:
     resume: ResumeMode
     rerun: Sequence[AnyTask]
     progress: Mode
+    checkpointing: bool
     kept_parameters: Mapping[str, object]
     """The parameters to keep: those given now or when the run began, defaults left out."""
 
@@ -115,10 +118,11 @@ def check_options(
                 f"task_contexts names {task!r}, which is not in flow {graph.name!r}; use the task that the call in the flow returned"
             )
         _mapping(values, f"task_contexts[{task!r}]")
-    executor = _executor(executor, workers=workers, memory_limit=memory_limit)
+    setting = lookup()
+    executor = _executor(executor, setting, workers=workers, memory_limit=memory_limit)
     if keep not in KEEPS:
         raise ValueError(f"keep is {keep!r}; it must be one of {', '.join(map(repr, KEEPS))}")
-    kept = _store(store)
+    kept = _store(store, setting)
     mode = _resume(resume, run_id, kept)
     before = kept_parameters(kept, run_id) if mode and kept is not None and run_id is not None else {}
     merged = _parameters(graph, _mapping(parameters, "parameters"), keywords, _mapping(context, "context"), before)
@@ -136,18 +140,19 @@ def check_options(
         flow_run_name=flow_run_name,
         keep=keep,
         limits=_limits(_mapping(limits if limits is not None else setting("limits"), "limits")),
-        memory_limit=_memory_limit(executor, memory_limit),
+        memory_limit=_memory_limit(executor, memory_limit, setting),
         fail_fast=setting("fail_fast") if fail_fast is None else bool(fail_fast),
         store=kept,
         run_id=run_id,
         resume=mode,
         rerun=_rerun(graph, rerun, mode),
-        progress=_progress(progress),
+        progress=_progress(progress, setting),
+        checkpointing=setting("checkpointing"),
         kept_parameters=_given(graph, merged, before),
     )
 
 
-def _progress(given: object) -> Mode:
+def _progress(given: object, setting: Setting) -> Mode:
     if given is None:
         configured: Mode | None = setting("progress")
         # A run inside of a task would draw where the run around it does.
@@ -168,7 +173,7 @@ def _warn_of_namesakes(graph: Graph, **given: object) -> None:
             )
 
 
-def _store(given: object) -> Store | None:
+def _store(given: object, setting: Setting) -> Store | None:
     if given is None:
         given = setting("store")
     if given is None:
@@ -260,7 +265,7 @@ def _limits(limits: Mapping[str, object]) -> Mapping[str, float]:
     return found
 
 
-def _executor(executor: object, *, workers: int | None, memory_limit: int | str | None) -> object:
+def _executor(executor: object, setting: Setting, *, workers: int | None, memory_limit: int | str | None) -> object:
     if executor is None:
         found: object = setting("executor")
         if memory_limit is not None:
@@ -275,7 +280,7 @@ def _executor(executor: object, *, workers: int | None, memory_limit: int | str 
     return executor
 
 
-def _memory_limit(executor: object, limit: int | str | None) -> int | None:
+def _memory_limit(executor: object, limit: int | str | None, setting: Setting) -> int | None:
     if limit is None:
         configured: int | None = setting("memory_limit") if executor == "processes" else None
         return configured

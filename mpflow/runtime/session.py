@@ -27,7 +27,6 @@ from mpflow.runtime.inputs import Inputs
 from mpflow.runtime.interrupts import Interrupts
 from mpflow.runtime.options import RunOptions, StateHandler
 from mpflow.runtime.run_names import new_run_id, new_run_name
-from mpflow.runtime.settings import setting
 from mpflow.runtime.task_states import TaskStates
 from mpflow.runtime.watch import ReleasingWatch, Watch
 
@@ -64,7 +63,7 @@ def run_graph(
         flow_run_name=run_name,
         parameters=options.parameters,
         now=clock.now(),
-        checkpointing=setting("checkpointing"),
+        checkpointing=options.checkpointing,
     )
     started = ask_handlers(owner, handlers, options.state or Pending(), Running("Running flow."), what=what)
     if not started.is_running():

@@ -162,17 +162,32 @@ def variable(name: str) -> str:
 
 def find(name: str) -> Found:
     """Return a setting and where it comes from. Raises FlowError for what cannot be meant, unknown keys of files included."""
-    setting = SETTINGS[name]
-    said = _environ(_VARIABLES[name])
+    return _find(name, _environ(_VARIABLES[name]), _start.get() or _here(), home())
+
+
+def _find(name: str, said: str, start: str, home: str) -> Found:
     if said:
         return Found(_read(name, said, f"{variable(name)} is {said!r}"), variable(name))
-    for path, table in _tables(_start.get() or _here(), home()):
+    for path, table in _tables(start, home):
         if name in table:
             value = table[name]
             if name == "store" and isinstance(value, str):
                 value = os.path.join(os.path.dirname(path), os.path.expanduser(value))
             return Found(_read(name, value, f"{name} in {path} is {value!r}"), path)
-    return Found(setting.default, "default")
+    return Found(SETTINGS[name].default, "default")
+
+
+def lookup() -> Callable[[str], Any]:
+    """Return what `setting` would say at this moment, for many questions at once."""
+    environ = os.environ._data  # type: ignore[attr-defined]  # noqa: SLF001 - as in _environ
+    return _lookup(tuple(map(environ.get, _VARIABLES.values())), _start.get() or _here(), home())
+
+
+@functools.lru_cache(maxsize=8)
+def _lookup(said: tuple[bytes | None, ...], start: str, home: str) -> Callable[[str], Any]:
+    words = {name: os.fsdecode(given) if given else "" for name, given in zip(_VARIABLES, said, strict=True)}
+    # What is not in order raises every time, and is kept by nobody.
+    return functools.cache(lambda name: _find(name, words[name], start, home).value)
 
 
 def setting(name: str) -> Any:
