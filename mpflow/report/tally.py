@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -49,6 +49,7 @@ class Row:
     """Failed because a trigger said no."""
     skipped: int = 0
     cached: int = 0
+    """Done without running, for the result was there."""
     cancelled: int = 0
     reused: int = 0
     """Done before this run."""
@@ -129,9 +130,11 @@ class Tally:
         workers: int | None,
         began: float,
         reused: Mapping[int, int] | None = None,
+        ran: Callable[[int], bool] | None = None,
         before: Mapping[str, float] | None = None,
     ) -> None:
-        self._plan, self._records = plan, records
+        """`ran` tells of a cached unit whether it has run nevertheless, for others to use its result again."""
+        self._plan, self._records, self._ran = plan, records, ran
         self._workers = workers or 1
         self._known = workers is not None
         """Whether there are so many workers; else as many as have been seen to be at work."""
@@ -241,7 +244,7 @@ class Tally:
                 elif isinstance(record, Failed):
                     odd["failed"] += 1
                     self._failures.append(Ended(uid, specs[node].name, None if index < 0 else index, record))
-                elif isinstance(record, Cached):
+                elif isinstance(record, Cached) and not (self._ran is not None and self._ran(uid)):
                     odd["cached"] += 1
 
     def _phases(self, group: _Group) -> tuple[int | None, dict[int, int]]:

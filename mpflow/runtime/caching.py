@@ -130,6 +130,10 @@ class Reuse:
         """The nodes whose changes of state have to be shown to `changed`."""
         return frozenset(self._terms)
 
+    def ran(self, uid: int) -> bool:
+        """Whether a unit was run for the result that is cached of it, in this run."""
+        return uid in self._fresh
+
     def run_name(self, uid: int) -> str | None:
         """What `task_run_name` made of the unit's inputs."""
         return self._run_names.get(uid)

@@ -56,10 +56,11 @@ def progress_of(
     restored: Sequence[Event],
     inputs: Inputs | None,
     constants: Sequence[Mapping[str, object]],
+    ran: Callable[[int], bool] | None,
 ) -> Progress:
     """Make what shows the progress of a run; `inputs` are shown with what fails, if they are kept."""
     flow, run_id = str(base["flow_name"]), str(base["flow_run_id"])
-    tally = Tally(plan, scheduler, workers=workers, began=now(), reused=_reused(restored))
+    tally = Tally(plan, scheduler, workers=workers, began=now(), reused=_reused(restored), ran=ran)
 
     def describe(ended: Ended) -> Failure:
         failure = failure_of(ended.name, ended.index, ended.state)

@@ -199,6 +199,7 @@ def _drive(
                     restored=restored,
                     inputs=inputs if options.keep == "all" else None,
                     constants=[body.constants for body in bodies],
+                    ran=reuse.ran if reuse is not None else None,
                 )
             )
             watch, waiting = Reported(watch, progress), progress.around(executor.wait)

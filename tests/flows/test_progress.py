@@ -3,6 +3,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from datetime import timedelta
 
 import pytest
 
@@ -106,6 +107,44 @@ def test_configuration_asks(capfd, monkeypatch):
     monkeypatch.setenv("MPFLOW_PROGRESS", "loud")
     with pytest.raises(FlowError, match="MPFLOW_PROGRESS is 'loud'; it must be one of auto, bar, plain, none"):
         inverse(0).run()
+
+
+@pytest.mark.parametrize("executor", EXECUTORS)
+def test_configuration_does_not_ask_for_a_run_inside_of_a_task(executor, capfd, monkeypatch):
+    monkeypatch.setenv("MPFLOW_PROGRESS", "plain")
+
+    @task
+    def inner():
+        with Flow("inner") as flow:
+            invert(0)
+        return flow.run().is_failed()
+
+    with Flow("outer") as flow:
+        found = inner()
+    assert flow.run(executor=executor).result[found].result
+    assert "✗" not in capfd.readouterr().err
+
+
+def test_what_was_cached_is_told_from_what_is_cached_now(monkeypatch):
+    seen: list[int] = []
+
+    def counting(self, now):
+        found = count(self, now)
+        seen.append(found.total("cached"))
+        return found
+
+    count = Tally.count
+    monkeypatch.setattr(Tally, "count", counting)
+
+    @task(cache_for=timedelta(hours=1), cache_key="told apart")
+    def keep():
+        return 1
+
+    with Flow("caching") as flow:
+        keep()
+    for cached in (0, 1):
+        flow.run(progress="plain")
+        assert seen[-1] == cached
 
 
 @pytest.mark.parametrize(
