@@ -14,12 +14,15 @@ from mpflow.authoring.task import Task
 from mpflow.authoring.warned import warn_user
 from mpflow.engine.state import State
 from mpflow.executors.port import checked_workers
-from mpflow.runtime.keeping import ResumeMode, kept_parameters
 from mpflow.runtime.settings import lookup
-from mpflow.store.port import Store
 
 if TYPE_CHECKING:
     from mpflow.report.progress import Mode
+
+if TYPE_CHECKING:
+    # Needed where a store is, and two dozen modules and classes otherwise.
+    from mpflow.runtime.keeping import ResumeMode
+    from mpflow.store.port import Store
 
 KEEPS = ("all", "references")
 _NOTHING = object()
@@ -59,7 +62,10 @@ class RunOptions:
     """The parameters to keep: those given now or when the run began, defaults left out."""
 
 
-RUN_ARGUMENTS = ("workers", *(name for name in RunOptions.__slots__ if name not in {"max_workers", "kept_parameters"}))
+RUN_ARGUMENTS = (
+    "workers",
+    *(name for name in RunOptions.__slots__ if name not in {"max_workers", "kept_parameters", "checkpointing"}),
+)
 
 
 def check_options(
@@ -124,7 +130,11 @@ def check_options(
         raise ValueError(f"keep is {keep!r}; it must be one of {', '.join(map(repr, KEEPS))}")
     kept = _store(store, setting)
     mode = _resume(resume, run_id, kept)
-    before = kept_parameters(kept, run_id) if mode and kept is not None and run_id is not None else {}
+    before: Mapping[str, object] = {}
+    if mode and kept is not None and run_id is not None:
+        from mpflow.runtime.keeping import kept_parameters
+
+        before = kept_parameters(kept, run_id)
     merged = _parameters(graph, _mapping(parameters, "parameters"), keywords, _mapping(context, "context"), before)
     return RunOptions(
         parameters=merged,
@@ -184,7 +194,7 @@ def _store(given: object, setting: Setting) -> Store | None:
         return SQLiteStore(given)
     if isinstance(given, type) or not all(hasattr(given, name) for name in ("open", "parameters")):
         raise TypeError(f"store is {given!r}; pass the path of a file, such as 'runs.db', or a store")
-    return cast(Store, given)
+    return cast("Store", given)
 
 
 def _resume(resume: object, run_id: str | None, store: Store | None) -> ResumeMode:
