@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from mpflow import Flow, task
+from mpflow import Flow, Parameter, task
 from mpflow.engine.state import Success
 from mpflow.errors import FlowError
 from mpflow.report import frame
@@ -123,6 +123,27 @@ def test_configuration_does_not_ask_for_a_run_inside_of_a_task(executor, capfd, 
         found = inner()
     assert flow.run(executor=executor).result[found].result
     assert "✗" not in capfd.readouterr().err
+
+
+def test_earlier_runs_say_how_long_tasks_take(tmp_path, monkeypatch):
+    learnt: list[dict[str, float]] = []
+    monkeypatch.setattr(Tally, "learn", lambda _, before: learnt.append(dict(before)))
+    monkeypatch.setattr("mpflow.report.progress._EVERY", 0.001)
+    store = tmp_path / "runs.db"
+
+    @task
+    def wait_to_learn(first):
+        until = time.monotonic() + 30
+        while not first and not any(learnt) and time.monotonic() < until:
+            time.sleep(0.01)
+        time.sleep(0.001)
+
+    with Flow("slow") as flow:
+        wait_to_learn(Parameter("first"))
+    flow.run(store=store, first=True)
+    flow.run(store=store, first=False, progress=True)
+    (found,) = filter(None, learnt)
+    assert found["wait_to_learn"] > 0
 
 
 def test_what_was_cached_is_told_from_what_is_cached_now(monkeypatch):
