@@ -36,12 +36,13 @@ class Backlog:
         self._max_tasks = max_tasks
         self._costs: dict[int, int] = {}
         """By body: ns that a job takes, as a running average."""
-        self._mean_ns = BUDGET_NS
+        self._mean_ns = 0
+        """The same of all jobs; 0 while none has been measured."""
 
     @property
     def capacity(self) -> int:
         """How many jobs are wanted at a time, so that no worker runs dry."""
-        depth = max(2, min(DEEPEST, BUDGET_NS // (self._mean_ns + OVERHEAD_NS)))
+        depth = max(2, min(DEEPEST, BUDGET_NS // ((self._mean_ns or BUDGET_NS) + OVERHEAD_NS)))
         return self._size * depth * 2
 
     def forget(self, kept: Collection[int]) -> None:
@@ -54,7 +55,8 @@ class Backlog:
         taken = spent // number + OVERHEAD_NS
         before = self._costs.get(body, 0)
         self._costs[body] = (before * 3 + taken * number) // (3 + number) if before else taken
-        self._mean_ns = (self._mean_ns * 7 + taken * number) // (7 + number)
+        known = self._mean_ns or taken
+        self._mean_ns = (known * 7 + taken * number) // (7 + number)
 
     def open_to_work(self, link: Link) -> bool:
         """Whether a worker may be given anything now."""
