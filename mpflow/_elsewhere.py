@@ -115,6 +115,17 @@ _OPTIONS = {
     "Flow.num_workers": "that is workers=",
     "Flow.n_jobs": "that is workers=",
     "Flow.max_workers": "that is workers=",
+    # Of an executor.
+    "Executor.workers": "that is max_workers= here; workers= is an argument of flow.run",
+    "Executor.num_workers": "that is max_workers=",
+    "Executor.n_workers": "that is max_workers=",
+    "Executor.n_jobs": "that is max_workers=",
+    "Executor.processes": "that is max_workers=",
+    "Executor.mp_context": "that is start_method=",
+    "Executor.max_tasks_per_child": "that is max_tasks_per_worker=",
+    "Executor.maxtasksperchild": "that is max_tasks_per_worker=",
+    "Executor.inner_max_num_threads": "that is threads_per_task=",
+    "Executor.scheduler": "ProcessExecutor is for scheduler='processes', ThreadExecutor for scheduler='threads'",
     # Of a task.
     "task.retries": f"that is {_RETRIES}",
     "task.retry_delay_seconds": "that is retry_delay=, in seconds or as a timedelta",

@@ -51,6 +51,12 @@ class FunctionTask(Task[P, R]):
                 "mapped over, read twice or sent to another process; return a list"
             )
         warn_of_mutable_defaults(fn)
+        for default in getattr(fn, "__defaults__", None) or ():
+            if isinstance(default, Task):
+                warn_user(
+                    f"{getattr(fn, '__name__', fn)!r} has the task {default.name!r} as a default, where it stays a task; "
+                    "what is to receive its result must be given it in the call"
+                )
         self._options = DEFAULTS.changed(run=fn, signature=read_signature(fn))
         super().__init__(name=name or getattr(fn, "__name__", None), **options)
 

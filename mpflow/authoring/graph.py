@@ -245,6 +245,10 @@ class Graph(Members):
 
         `mapped` maps over every upstream and argument that is not `unmapped`.
         """
+        if keyword_tasks is not None and not isinstance(keyword_tasks, Mapping):
+            raise TypeError(
+                f"keyword_tasks is {keyword_tasks!r}; pass a dict from names of arguments to tasks or values, such as {{'x': that_task}}"
+            )
         if mapped:
             _refuse_nested_map(task)
         task = as_task(task, flow=self)
@@ -252,7 +256,7 @@ class Graph(Members):
         if keyword_tasks and mapped:
             _check_mappable(task, keyword_tasks)
         self.add_task(task)
-        if upstream_tasks is not None and isinstance(upstream_tasks, (str, bytes, Task)):
+        if upstream_tasks is not None and isinstance(upstream_tasks, (str, bytes, Task, Mapping)):
             raise TypeError(
                 f"upstream_tasks of task {task.name!r} is {upstream_tasks!r}; pass a list of tasks, such as upstream_tasks=[that_task]"
             )
@@ -290,7 +294,10 @@ class Graph(Members):
         return operator_task(operator, operands, self, **options)
 
     def chain(self, *tasks: AnyTask, validate: bool | None = None) -> list[Edge]:
-        """Let each task wait for the one before it; return the edges."""
+        """Let each task wait for the one before it; return the edges. Raises TypeError for a list of tasks."""
+        for task in tasks:
+            if not isinstance(task, Task):
+                raise TypeError(f"chain takes tasks one by one, as in flow.chain(a, b), not {task!r}")
         return [self.add_edge(up, down, validate=validate) for up, down in pairwise(tasks)]
 
     # Combining -----------------------------------------------------------------------------------

@@ -429,7 +429,7 @@ class Task(Dependent, Generic[P, R]):
 
     def _said_of_run(self, signature: RunSignature, kwargs: Mapping[str, Any]) -> str:
         """Say more about a call that does not fit, where it is plain what was meant."""
-        if self._options.run is None and type(self).run is Task.run:
+        if self._options.run is None and type(self).run is Task.run and "run" not in self.__dict__:
             return f"; {type(self).__name__} has no run of its own: write `def run(self, ...)` in it"
         if signature.positional[:1] in {("self",), ("cls",)}:
             return (
@@ -461,6 +461,8 @@ class Task(Dependent, Generic[P, R]):
 
         Raises TypeError for a constant that has no elements to index, such as a set or a generator.
         """
+        if "mapped" in kwargs:
+            raise TypeError(f"task {self.name!r}: .map(...) maps over all that is not unmapped(...); leave mapped= out")
         new = self._duplicate({"nout": None, **(task_args or {})}, context.to_dict())
         return new.bind(*args, mapped=True, upstream_tasks=upstream_tasks, flow=flow, **kwargs)
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import difflib
 import importlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, NamedTuple, Protocol, cast
 
+from mpflow._elsewhere import said_of_option
 from mpflow.engine.messages import Event
 from mpflow.engine.sealed import Sealed
 
@@ -145,6 +146,12 @@ def checked_workers(max_workers: object, name: str = "max_workers") -> int | Non
     if max_workers is None or (isinstance(max_workers, int) and not isinstance(max_workers, bool) and max_workers >= 1):
         return max_workers
     raise ValueError(f"{name} is {max_workers!r}; it must be a whole number of at least 1, or None for the default")
+
+
+def refuse_unknown(kind: str, given: Iterable[str], known: Iterable[str]) -> None:
+    """Raise TypeError for an option that an executor does not have, saying what it is called here."""
+    for name in given:
+        raise TypeError(f"{kind}(...) got an unknown option {name!r}{said_of_option('Executor', name, known)}")
 
 
 _NAMED = {

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from types import TracebackType
-from typing import Any, Final, Literal, cast
+from typing import Any, Final, Literal, NoReturn, cast
 
 from mpflow.engine.messages import AttemptsEnded, Event, SlotsChanged, Unbegun
 from mpflow.engine.state import Failed, State
@@ -22,7 +22,7 @@ from mpflow.errors import (
 )
 from mpflow.executors import outcomes, surroundings
 from mpflow.executors.orders import ATTEMPT_SHIFT, UNIT_MASK, Orders
-from mpflow.executors.port import AHEAD, AttemptFacts, Body, Input, Job, checked_workers
+from mpflow.executors.port import AHEAD, AttemptFacts, Body, Input, Job, checked_workers, refuse_unknown
 from mpflow.pool.link import Order
 from mpflow.pool.pool import Pool
 from mpflow.pool.reports import Death
@@ -80,7 +80,13 @@ class ProcessExecutor:
         threads_per_task: int | None = 1,
         preload: Iterable[str] = (),
         env: Mapping[str, str] | None = None,
+        **unknown: NoReturn,
     ) -> None:
+        refuse_unknown("ProcessExecutor", unknown, ProcessExecutor.__init__.__annotations__)
+        if initializer is not None and not callable(initializer):
+            raise TypeError(
+                f"initializer is {initializer!r}; pass a function, which each worker calls before its first task"
+            )
         if start_method not in ("forkserver", "spawn", "fork"):
             raise ValueError(f"start_method is {start_method!r}; it must be 'forkserver', 'spawn' or 'fork'")
         if max_tasks_per_worker is not None and max_tasks_per_worker < 1:

@@ -11,10 +11,11 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from queue import SimpleQueue
 from types import TracebackType
+from typing import NoReturn
 
 from mpflow.engine.messages import AttemptsEnded, Event
 from mpflow.executors.here import attempt, warn_of_limits
-from mpflow.executors.port import Body, Job, checked_workers
+from mpflow.executors.port import Body, Job, checked_workers, refuse_unknown
 
 
 class _Crew:
@@ -90,7 +91,8 @@ class ThreadExecutor:
     kills = False
     in_caller_thread = False
 
-    def __init__(self, max_workers: int | None = None) -> None:
+    def __init__(self, max_workers: int | None = None, **unknown: NoReturn) -> None:
+        refuse_unknown("ThreadExecutor", unknown, ("max_workers",))
         self.max_workers = checked_workers(max_workers) or min(32, (os.cpu_count() or 1) + 4)
         self._crew: _Crew | None = None
         self._taken = threading.Lock()

@@ -11,6 +11,7 @@ import pytest
 
 from mpflow import Flow, Parameter, Task, apply_map, resource_manager, switch, tags, task
 from mpflow.engine.cache_validators import partial_inputs_only
+from mpflow.executors import ProcessExecutor, ThreadExecutor
 from mpflow.results import LocalResult
 from mpflow.triggers import all_successful, any_failed, any_successful, some_failed, some_successful
 
@@ -328,6 +329,42 @@ def test_calls() -> None:
     assert flow.run().result[each].result == ["a", "b"]
 
 
+def test_the_imperative_way() -> None:
+    flow, called = Flow("f"), task(one)
+    with pytest.raises(TypeError, match=r"chain takes tasks one by one, as in flow\.chain\(a, b\)"):
+        flow.chain(cast(Any, [called, called]))
+    with pytest.raises(TypeError, match=r"keyword_tasks is .*; pass a dict"):
+        flow.set_dependencies(called, keyword_tasks=cast(Any, [1]))
+    with pytest.raises(TypeError, match="pass a list of tasks"):
+        flow.set_dependencies(called, upstream_tasks=cast(Any, {"x": called}))
+    with pytest.raises(TypeError, match="leave mapped= out"):
+        called.map([1], mapped=True, flow=flow)
+    with pytest.warns(UserWarning, match="has the task 'one' as a default, where it stays a task"):
+
+        @task
+        def late(x: Any = called) -> Any:
+            return x
+
+
+@pytest.mark.parametrize("kind", [ProcessExecutor, ThreadExecutor])
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ("workers", "that is max_workers= here"),
+        ("n_jobs", "that is max_workers="),
+        ("max_worker", "did you mean 'max_workers'"),
+    ],
+)
+def test_options_of_executors(kind: Any, option: str, said: str) -> None:
+    with pytest.raises(TypeError, match=rf"{kind.__name__}\(\.\.\.\) got an unknown option '{option}'; {said}"):
+        kind(**{option: 2})
+
+
+def test_an_initializer_that_cannot_be_called() -> None:
+    with pytest.raises(TypeError, match="initializer is 'boot'; pass a function"):
+        ProcessExecutor(initializer=cast(Any, "boot"))
+
+
 def test_flows() -> None:
     with Flow("f") as flow:
         called = task(one)(1)
@@ -395,3 +432,10 @@ def test_resource_managers() -> None:
     with Flow("f"), pytest.raises(TypeError, match=r"must be called to be used: `with Whole\(\.\.\.\)"):
         with resource_manager(Whole):
             pass
+
+    class Sized(Whole):
+        def __init__(self, size: int) -> None:
+            self.size = size
+
+    with Flow("f"), pytest.raises(TypeError, match=r"missing a required argument: 'size'$"):
+        resource_manager(Sized)()
