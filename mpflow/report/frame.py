@@ -48,15 +48,12 @@ def frame(
 
 
 def chosen(rows: Sequence[Row], room: int) -> tuple[list[Row], list[Row]]:
-    """Take the rows of most interest, in their order, and the others where they do not all fit."""
+    """Take all rows as they are, or, where they do not fit, those of most interest, these first; return the others too."""
     if len(rows) <= room:
         return list(rows), []
-    ranked = sorted(range(len(rows)), key=lambda place: (_interest(rows[place]), place))
-    take = set(ranked[: max(0, room - 1)])
-    return (
-        [row for place, row in enumerate(rows) if place in take],
-        [row for place, row in enumerate(rows) if place not in take],
-    )
+    ranked = sorted(rows, key=_interest)
+    taken = max(0, room - 1)
+    return ranked[:taken], ranked[taken:]
 
 
 def _interest(row: Row) -> int:

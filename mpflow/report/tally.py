@@ -319,9 +319,7 @@ class Tally:
                 rough = True
                 if not mean:
                     return None, False
-                eta = (left * mean - self._groups[row.name].busy) / min(self._workers, left)
-                if eta <= 0:
-                    return None, False
+                eta = max(0.0, left * mean - self._groups[row.name].busy) / min(self._workers, left)
             work += eta * min(self._workers, left)
             longest = max(longest, eta)
         return (max(longest, work / self._workers), rough) if work else (None, False)

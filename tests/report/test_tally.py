@@ -129,6 +129,21 @@ def test_estimates():
     assert run.seen.eta == row.eta
 
 
+def test_tasks_never_seen_are_taken_to_last_as_long_as_the_others():
+    run = Run(*(spec(f"t{number}") for number in range(8)), slots=1, workers=1)
+    for node in range(6):
+        if 0 < node < 5:
+            assert run.seen.eta is None
+        run.rows(1.0)
+        run.end((node, b"1"))
+        run.rows()
+    assert run.seen.rough
+    assert run.seen.eta == 2.0
+    # The one at work takes longer than all before: only the other one is counted.
+    run.rows(5.0)
+    assert run.seen.eta == 1.0
+
+
 def test_estimates_from_earlier_runs():
     run = Run(spec("long"), spec("after", 0), workers=1)
     run.tally.learn({"long": 60.0, "after": 30.0, "gone": 5.0})
@@ -192,7 +207,7 @@ def test_more_tasks_than_lines():
     many[25] = Row(name="t25", total=1, done=0, running=1)
     many[3] = Row(name="t3", total=1, done=1, failed=1)
     shown, left = chosen(many, 5)
-    assert [row.name for row in shown] == ["t3", "t20", "t21", "t25"]
+    assert [row.name for row in shown] == ["t25", "t3", "t20", "t21"]
     assert len(left) == 36
     assert texts(many, height=6)[-1] == " … and 36 more tasks: 19 done, 17 to come"
     assert len(texts(many, height=6)) == 6
