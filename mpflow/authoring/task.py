@@ -15,13 +15,19 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, NoReturn, cast, overload
 
 from mpflow._context import context
-from mpflow._elsewhere import said_of_option
 from mpflow.authoring.annotations import EdgeAnnotation
 from mpflow.authoring.binder import Binder
 from mpflow.authoring.calls import call_signature, described_inputs, described_output, warning_of_tasks
 from mpflow.authoring.dependencies import Dependent
+from mpflow.authoring.misuse import (
+    said_of_attribute,
+    said_of_call,
+    said_of_name,
+    said_of_unknown,
+    said_outside_a_flow,
+)
 from mpflow.authoring.options import DEFAULTS, OPTION_NAMES, TaskOptions, checked_options, placed_at
-from mpflow.authoring.signature import RESERVED, RunSignature, inferred_nout, plain_function, read_signature
+from mpflow.authoring.signature import RunSignature, inferred_nout, plain_function, read_signature
 from mpflow.authoring.warned import warn_of_mutable_defaults, warn_user
 
 if TYPE_CHECKING:
@@ -148,10 +154,10 @@ class Task(Dependent, Generic[P, R]):
         **unknown: NoReturn,
     ) -> None:
         if unknown:
-            self._refuse_unknown(unknown)
+            raise TypeError(said_of_unknown(type(self).__name__, next(iter(unknown)), signature_of(self)))
         early: TaskOptions | None = getattr(self, "_options", None)
         if name is not None and not isinstance(name, str):
-            raise TypeError(self._said_of_name(name, may_be_argument=early is None))
+            raise TypeError(said_of_name(type(self).__name__, name, signature_of(self) if early is None else None))
         name = name or type(self).__name__
         if early is not None or self._shadowed or "run" in self.__dict__:
             self._warn_of_shadows(early)
@@ -208,24 +214,6 @@ class Task(Dependent, Generic[P, R]):
         if flow is not None and self.announced:
             flow.note_created(self)
 
-    def _said_of_name(self, name: object, *, may_be_argument: bool) -> str:
-        kind = type(self).__name__
-        said = f"the name of a {kind} is {name!r}; it must be text"
-        if may_be_argument and signature_of(self).names:
-            said += f". What its run takes goes into a second pair of brackets: {kind}()(...)"
-        return said
-
-    def _refuse_unknown(self, unknown: Mapping[str, Any]) -> None:
-        kind = type(self).__name__
-        option = next(iter(unknown))
-        if option in signature_of(self).names:
-            raise TypeError(
-                f"{kind}(...) makes the task and takes its options; {option!r} is an argument of its run, and goes into the call: "
-                f"{kind}()({option}=...)"
-            )
-        known = (*OPTION_NAMES, "slug", "tags", "on_failure")
-        raise TypeError(f"{kind}(...) got an unknown option {option!r}{said_of_option('task', option, known)}")
-
     def _warn_of_shadows(self, early: TaskOptions | None) -> None:
         names = list(self._shadowed)
         if early is not None:
@@ -257,15 +245,7 @@ class Task(Dependent, Generic[P, R]):
                         name=name,
                         obj=self,
                     )
-                said = said_of_option("task", name)
-                if said:
-                    raise AttributeError(f"task {self.name!r} has no {name!r}{said}", name=name, obj=self)
-                raise AttributeError(
-                    f"task {self.name!r} has no attribute {name!r}; if its result should have one, "
-                    f"use it inside another task, because the result exists only while the flow runs",
-                    name=name,
-                    obj=self,
-                )
+                raise AttributeError(said_of_attribute(self.name, name), name=name, obj=self)
             lost = f"{type(self).__name__!r} object has no attribute {name!r}"
             if name in {"_options", "_tags"}:
                 lost = f"{type(self).__name__} was not set up; call super().__init__(...) in {type(self).__name__}.__init__"
@@ -410,13 +390,14 @@ class Task(Dependent, Generic[P, R]):
         try:
             bound = signature.bind(f"task {self._options.name!r}", args, kwargs)
         except TypeError as error:
-            said = self._said_of_run(signature, kwargs)
+            has_run = self._options.run is not None or "run" in self.__dict__ or type(self).run is not Task.run
+            said = said_of_call(type(self).__name__, signature, kwargs, has_run=has_run)
             raise (TypeError(f"{error}{said}") if said else error) from None
         values = context.to_dict()
         if flow is None:
             flow = values.get("flow")
             if flow is None:
-                raise ValueError(self._outside_a_flow())
+                raise ValueError(said_outside_a_flow(type(self).__name__, self.name))
         elif not hasattr(flow, "set_dependencies"):
             raise TypeError(
                 f"flow of the call of task {self._options.name!r} is {flow!r}; pass a Flow, or leave it out inside its block"
@@ -426,28 +407,6 @@ class Task(Dependent, Generic[P, R]):
         if more and not self._tags.issuperset(more):
             self._tags = frozenset(self._tags).union(more)
         return self
-
-    def _said_of_run(self, signature: RunSignature, kwargs: Mapping[str, Any]) -> str:
-        """Say more about a call that does not fit, where it is plain what was meant."""
-        if self._options.run is None and type(self).run is Task.run and "run" not in self.__dict__:
-            return f"; {type(self).__name__} has no run of its own: write `def run(self, ...)` in it"
-        if signature.positional[:1] in {("self",), ("cls",)}:
-            return (
-                f"; @task makes a task of a plain function, so nothing is bound to {signature.positional[0]!r}: "
-                "move the function out of its class, or derive a class from mpflow.Task"
-            )
-        for name in kwargs:
-            if name not in signature.names:
-                return said_of_option("task", name, (*signature.names, *RESERVED))
-        return ""
-
-    def _outside_a_flow(self) -> str:
-        kind = type(self).__name__
-        name = self.name if kind == "FunctionTask" and self.name.isidentifier() else f"{kind}(...)"
-        return (
-            f"task {self.name!r} was called outside a flow; call it inside a `with Flow(...)` block, "
-            f"or call {name}.run(...) to run its body right here"
-        )
 
     def map(
         self,
