@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 
-__all__ = ["install", "lacking", "said_of", "said_of_option"]
+__all__ = ["ELSEWHERE_IN_FLOWS", "install", "lacking", "said_of", "said_of_option"]
 
 _SCHEDULES = "mpflow keeps no schedules: let cron or a systemd timer run the script, or `mpflow run file.py`"
 _SERVER = (
@@ -158,6 +158,13 @@ _OPTIONS = {
     "task.depends_on": "that is upstream_tasks=, in the call",
     "task.compute": "call the task inside `with Flow(...)`, and run the flow: flow.run().result[task].result",
 }
+
+
+ELSEWHERE_IN_FLOWS = (
+    "deploy", "diagnostics", "environment", "load", "register", "run_agent", "run_config", "save", "schedule", "serialize",
+    "serialized_hash", "serve", "storage", "submit",
+)  # fmt: skip
+"""What flows have as attributes in other places, and not here."""
 
 
 def said_of_option(owner: str, name: str, known: Iterable[str] = ()) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from mpflow._context import context as ambient
-from mpflow._elsewhere import said_of_option
+from mpflow._elsewhere import ELSEWHERE_IN_FLOWS, said_of_option
 from mpflow.authoring.edge import Edge
 from mpflow.authoring.graph import Graph
 from mpflow.authoring.task import Task
@@ -17,6 +17,24 @@ from mpflow.results import Result
 
 if TYPE_CHECKING:
     import logging
+
+
+class _Elsewhere:
+    """A method or attribute that flows have in other places; asked for, it says what to use instead.
+
+    Not by way of `__getattr__`, with which every access to a flow's own attributes would take longer.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, flow: Any, owner: type) -> NoReturn:
+        raise AttributeError(
+            f"{owner.__name__!r} object has no attribute {self.name!r}{said_of_option('Flow', self.name)}",
+            name=self.name,
+            obj=owner if flow is None else flow,
+        )
+
 
 StateHandler = Callable[..., "State | None"]
 
@@ -209,10 +227,8 @@ class Flow(Graph):
                 f"flow {self.name!r} is no function; run it with flow.run(...), whose keywords are its parameters"
             )
 
-        def __getattr__(self, name):
-            # Only asked for what is not there. Hidden from type checkers, for whom it would allow every name.
-            said = "" if name.startswith("_") else said_of_option("Flow", name)
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}{said}", name=name, obj=self)
+        def __dir__(self):
+            return [name for name in super().__dir__() if name not in ELSEWHERE_IN_FLOWS or name in self.__dict__]
 
     def _repr_html_(self) -> str:
         """The flow for notebooks: its tasks and what each waits for, which takes no other program to draw."""
@@ -223,6 +239,9 @@ class Flow(Graph):
 
         return f"<pre>{escape(as_text(drawing_of(self)))}</pre>"
 
+
+for _name in ELSEWHERE_IN_FLOWS:
+    setattr(Flow, _name, _Elsewhere(_name))
 
 _OPTIONS = tuple(name for name in Flow.__init__.__annotations__ if name not in {"return", "unknown"})
 

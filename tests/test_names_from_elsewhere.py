@@ -125,6 +125,13 @@ def test_methods_that_a_flow_does_not_have() -> None:
     for name, said in [("register", "no server"), ("serialize", "visualize"), ("deploy", "no server")]:
         with pytest.raises(AttributeError, match=rf"has no attribute '{name}'; .*{said}"):
             getattr(flow, name)
+    with pytest.raises(AttributeError, match="has no attribute 'load'; import it"):
+        Flow.load("f.pickle")  # type: ignore[attr-defined]
+    assert "register" not in dir(flow)
+    assert not hasattr(flow, "register")
+    flow.schedule = "nightly"  # type: ignore[attr-defined]
+    assert flow.schedule == "nightly"  # type: ignore[attr-defined]
+    assert "schedule" in dir(flow)
     with pytest.raises(AttributeError, match=r"has no attribute 'no_such'$"):
         flow.no_such  # noqa: B018
     assert flow.logger.name == "mpflow.f"

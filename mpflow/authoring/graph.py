@@ -245,7 +245,7 @@ class Graph(Members):
 
         `mapped` maps over every upstream and argument that is not `unmapped`.
         """
-        if keyword_tasks is not None and not isinstance(keyword_tasks, Mapping):
+        if keyword_tasks is not None and type(keyword_tasks) is not dict and not isinstance(keyword_tasks, Mapping):
             raise TypeError(
                 f"keyword_tasks is {keyword_tasks!r}; pass a dict from names of arguments to tasks or values, such as {{'x': that_task}}"
             )
