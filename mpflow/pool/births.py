@@ -35,10 +35,11 @@ class Births:
         """A worker has begun a job: all is well again."""
         self._failed = self._slain = 0
 
-    def died(self, what: str, status: int | None, why: str | None = None) -> None:
+    def died(self, what: str, status: int | None, why: str | None = None, *, others: bool = False) -> None:
         """Note a process that came to nothing; raise WorkersUnavailable when there is no sense in going on.
 
-        status: its wait status, None if unknown. why: what is known instead, where there never was a process.
+        status: its wait status, None if unknown. why: what is known instead, where there never was a process. others: whether
+        the work goes on without it, so that it is only tried again, ever after a pause.
         """
         if not self._failed and not self._slain:
             self._since = time.monotonic()
@@ -47,6 +48,8 @@ class Births:
         else:
             self._failed += 1
         lasted = time.monotonic() - self._since
+        if others:
+            return
         if self._failed <= self._failures and (self._slain <= _SLAIN or lasted < _SLAIN_S):
             return
         how = why or ("nobody knows how" if status is None else ending(status))

@@ -90,6 +90,16 @@ class Control:
             return os.waitpid(self.pid, 0)[1]
         return None
 
+    def kill(self) -> None:
+        """Kill a supervisor that does not answer; what it should have seen to follows from the end of its line."""
+        # Where the program collects its children itself, it may be gone, and so may its number.
+        with contextlib.suppress(OSError):
+            pidfd = os.pidfd_open(self.pid)
+            try:
+                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            finally:
+                os.close(pidfd)
+
     def end(self, grace_s: float) -> None:
         """Have it end the workers, after a while by force those that do not leave; return when it has gone itself."""
         self.tell((far.QUIT, int(grace_s * 1e9)))

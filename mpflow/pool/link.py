@@ -111,6 +111,7 @@ class Link:
         "down",
         "far_ends",
         "forgotten",
+        "gone",
         "last_seq",
         "load",
         "mapping",
@@ -185,6 +186,8 @@ class Link:
         """What the job to be reported next has taken: its number, ns of processor time, bytes at the peak."""
         self.printed: list[tuple[int, bytes]] = []
         """What it has printed, by descriptor."""
+        self.gone = 0.0
+        """Since when its pipe has ended; 0 where it has not."""
         self.stalled = 0.0
         """Since when it has been sent work and not been seen to begin any; 0 where it has."""
         self.words: tuple[int, str, str, str] | None = None

@@ -13,7 +13,7 @@ from mpflow.errors import WorkersUnavailable
 from mpflow.pool import fairness, launch
 from mpflow.pool import supervisor as far
 from mpflow.pool.backlog import Backlog
-from mpflow.pool.births import Births
+from mpflow.pool.births import Births, ending
 from mpflow.pool.briskness import Briskness, Events
 from mpflow.pool.control import Control
 from mpflow.pool.depot import Depot, notes_for
@@ -25,6 +25,8 @@ from mpflow.worker import protocol
 from mpflow.worker.protocol import BEGUN, REPORTED
 
 _GRACE_S: Final = 0.1
+_DEAF_S: Final = 5.0
+"""After so long a supervisor that has not said what became of a worker that is gone is given up."""
 _STALLED_S: Final = 5.0
 """After so long a worker that has been sent work, and is not seen to begin any, is replaced."""
 _ENDINGS: Final = frozenset((protocol.WON, protocol.LOST, protocol.GARBLED))
@@ -464,6 +466,7 @@ class Pool:
             self._epoll.unregister(link.up)
             self._by_fd.pop(link.up, None)
             # Its pipe has ended, so it is dead, or has closed what it needs to be of use.
+            link.gone = time.monotonic()
             self._tell((far.KILL, link.number, 0, None))
         if records:
             self._take(link, records)
@@ -479,6 +482,9 @@ class Pool:
                     self._take(link, records)
             if link.condemned and not link.retiring:
                 self._dismiss(link)
+            if link.gone and now - link.gone > _DEAF_S and self._control is not None:
+                # Stopped, or stuck: the end of its line is what is noticed next.
+                self._control.kill()
             if not link.queue or link.begun >= link.queue[0].seq or not link.was_up:
                 link.stalled = 0.0
             elif not link.stalled:
@@ -616,10 +622,26 @@ class Pool:
         if begun:
             self._births.succeeded()
         elif self._control is not None:
-            self._births.died("a worker", death.status, death.why)
+            others = sum(each.was_up and not each.retiring for each in self._links.values())
+            before = self._births.pause
+            self._births.died("a worker", death.status, death.why, others=others > 0)
+            if others and self._births.pause and not before:
+                self._say_fewer(others, death)
             self._fill_at = time.monotonic() + self._births.pause
         if self._control is not None:
             self._fill_up()
+
+    def _say_fewer(self, others: int, death: Death) -> None:
+        import logging
+
+        how = death.why or ("nobody knows how" if death.status is None else ending(death.status))
+        logging.getLogger("mpflow").warning(
+            "no more workers can be had (the last ended before it could begin: %s); the run goes on with %d of %d, and they are tried for "
+            "now and then; look at the limits on processes and memory",
+            how,
+            others,
+            self.size,
+        )
 
     def statistics(self) -> Statistics:
         """Say what the pool has done so far."""

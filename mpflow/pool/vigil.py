@@ -52,7 +52,7 @@ class Vigil:
         for link in links:
             queue = link.queue
             least = min(least, link.load)
-            if len(queue) > 1 or link.condemned or (queue and link.cell[BEGUN] < queue[0].seq):
+            if len(queue) > 1 or link.condemned or link.gone or (queue and link.cell[BEGUN] < queue[0].seq):
                 watchful = True
         now = time.monotonic()
         if more and watchful and least > _SATED_NS:

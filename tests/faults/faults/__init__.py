@@ -3,6 +3,7 @@
 import faults.interrupts
 import faults.limits
 import faults.payloads
+import faults.processes
 import faults.resources
 import faults.side_effects
 import faults.store
