@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import multiprocessing
 import os
 import pty
@@ -13,7 +14,7 @@ import threading
 import time
 from typing import Any
 
-from faults.scene import ALL, BOTH, case, mark, marks, nothing_open, play, second_flow
+from faults.scene import ALL, BOTH, NotHere, case, mark, marks, nothing_open, play, second_flow
 from mpflow import Flow, task
 from mpflow.engine.state import Crashed
 from mpflow.errors import WorkersUnavailable
@@ -117,6 +118,48 @@ def an_interactive_prompt(method: str) -> None:
     os.waitpid(pid, 0)
     os.close(terminal)
     assert b"45 Crashed" in heard, heard.decode(errors="replace")
+
+
+NOTEBOOK = """
+import asyncio, linecache, sys, types
+
+cells = {cells!r}
+if {shell!r} == "IPython":
+    from IPython.core.interactiveshell import InteractiveShell
+    shell = InteractiveShell.instance()
+    def run(cell, number):
+        done = shell.run_cell(cell)
+        done.raise_error()
+else:
+    # As notebooks do without IPython: the code of a cell has a name of no file, and its source is in linecache alone.
+    def run(cell, number):
+        name = "<cell %d>" % number
+        linecache.cache[name] = len(cell), None, cell.splitlines(True), name
+        exec(compile(cell, name, "exec"), sys.modules["__main__"].__dict__)
+
+async def kernel():
+    for number, cell in enumerate(cells):
+        run(cell, number)
+        await asyncio.sleep(0)
+
+# The loop of a kernel runs while its cells do.
+asyncio.run(kernel())
+"""
+
+
+@case("H29", {"shell": "IPython"}, {"shell": "plain"}, methods=ALL)
+def the_cells_of_a_notebook(method: str, shell: str) -> None:
+    if shell == "IPython" and importlib.util.find_spec("IPython") is None:
+        raise NotHere("IPython is not installed")
+    cells = _script(method).split("\n\n")
+    # A cell that is run once more defines its task anew, and the flow is run again.
+    cells += [cells[3].replace("return Number(n)", "return Number(n + 1)"), *cells[-1:]]
+    with open("notebook.py", "w") as file:
+        file.write(NOTEBOOK.format(cells=cells, shell=shell))
+    environ = {**os.environ, "IPYTHONDIR": os.environ["WORK"]}
+    process = _python("notebook.py", env=environ)
+    said = [line for line in process.stdout.split("\n") if line.startswith(("once", "45", "55"))]
+    assert said == [*EXPECTED, "55 Crashed"], process
 
 
 @case("H29", *({"streams": streams} for streams in ("0", "1", "2", "012")), methods=ALL)
