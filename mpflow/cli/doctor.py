@@ -21,7 +21,7 @@ from mpflow.cli.stores import store_path
 from mpflow.cli.streams import say
 from mpflow.errors import StoreError
 from mpflow.executors.processes import ProcessExecutor
-from mpflow.executors.surroundings import cpu_quota, usable_cpus
+from mpflow.executors.surroundings import cpu_quota, memory_quota, usable_cpus
 from mpflow.report import words
 from mpflow.report.streams import console
 from mpflow.store.connection import connect, connect_to_read, told
@@ -91,18 +91,6 @@ def _memory() -> list[Finding]:
     limit = memory_quota()
     bound = "" if limit is None or limit >= memory.total else f", cgroup limit {words.size(limit)}"
     return [Finding("memory", f"{words.size(memory.total)}, {words.size(memory.available)} free{bound}")]
-
-
-def memory_quota(root: str = "/sys/fs/cgroup") -> int | None:
-    """Bytes that the control group may use, version 2 or 1; None without a limit."""
-    for name in ("memory.max", "memory/memory.limit_in_bytes"):
-        try:
-            with open(os.path.join(root, name)) as file:
-                text = file.read().strip()
-        except OSError:
-            continue
-        return int(text) if text.isdigit() else None
-    return None
 
 
 def _kernel() -> list[Finding]:

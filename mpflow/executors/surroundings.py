@@ -45,11 +45,22 @@ def usable_cpus() -> int:
 
 def cpu_quota() -> float:
     """How many CPUs' time the control groups of this process leave it; infinite where there is no limit."""
-    return min(map(_quota, _cpu_groups()), default=float("inf"))
+    return min(map(_quota, _groups("cpu")), default=float("inf"))
 
 
-def _cpu_groups(root: str = "/sys/fs/cgroup") -> Iterator[str]:
-    """The folders of the control groups that bound this process's CPUs, of version 2 (unified) and 1."""
+def memory_quota(root: str = "/sys/fs/cgroup") -> int | None:
+    """Bytes that the control groups of this process let it use, itself and all others in them; None without a limit."""
+    found: list[int] = []
+    for folder in _groups("memory", root):
+        for name in ("memory.max", "memory.limit_in_bytes"):
+            # "max" where there is none.
+            with contextlib.suppress(OSError, ValueError), open(f"{folder}/{name}") as file:
+                found.append(int(file.read()))
+    return min(found, default=None)
+
+
+def _groups(controller: str, root: str = "/sys/fs/cgroup") -> Iterator[str]:
+    """The folders of the control groups that bound this process in something, of version 2 (unified) and 1, up to the root."""
     try:
         with open("/proc/self/cgroup") as file:
             lines = file.read().splitlines()
@@ -59,8 +70,8 @@ def _cpu_groups(root: str = "/sys/fs/cgroup") -> Iterator[str]:
         _, names, path = line.split(":", 2)
         if not names:
             tops = [root, f"{root}/unified"]
-        elif "cpu" in names.split(","):
-            tops = [f"{root}/{names}", f"{root}/cpu"]
+        elif controller in names.split(","):
+            tops = [f"{root}/{names}", f"{root}/{controller}"]
         else:
             continue
         # In a container the path may be the host's, of which only its own root is to be seen.

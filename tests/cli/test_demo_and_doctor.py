@@ -6,7 +6,7 @@ import pytest
 
 from mpflow.cli.commands import call
 from mpflow.cli.demo import PATH
-from mpflow.cli.doctor import memory_quota
+from mpflow.executors.surroundings import memory_quota
 from tests.store.filled import begun
 
 
@@ -59,6 +59,20 @@ def test_doctor_of_a_store_that_is_ill(capsys, tmp_path, data, words):
 def test_memory_of_a_control_group(tmp_path, text, found):
     (tmp_path / "memory.max").write_text(text + "\n")
     assert memory_quota(str(tmp_path)) == found
+
+
+def test_memory_of_the_control_groups_above(tmp_path):
+    with open("/proc/self/cgroup") as file:
+        groups = [line.rstrip("\n").split(":", 2)[1:] for line in file]
+    for names, path in groups:
+        if names in ("", "memory"):
+            top = tmp_path / names
+            own = top / path.strip("/")
+            own.mkdir(parents=True, exist_ok=True)
+            (top / "memory.max").write_text("4000")
+            (own / "memory.max").write_text("max" if own == top else "8000")
+            (own.parent if own != top else top).joinpath("memory.max").write_text("3000")
+    assert memory_quota(str(tmp_path)) == 3000
 
 
 def test_no_control_group(tmp_path):
