@@ -63,7 +63,9 @@ def settled_as(state: State) -> int:
 
 LOOP_COUNT = "_loop_count"
 LOOP_RESULT = "_loop_result"
-"""Cached inputs of a state that waits between two attempts of one round of a loop, for the run that takes it up."""
+RESUMED = "_resumed"
+"""Cached inputs of a state that waits between two attempts of one round of a loop, or of a task that was resumed, for the run that
+takes it up."""
 
 
 class Past:
@@ -92,15 +94,20 @@ class Past:
         rounds = state.cached_inputs if isinstance(state, Scheduled) else None
         if rounds and LOOP_COUNT in rounds:
             self.loop_count, self.loop_result = rounds[LOOP_COUNT], rounds.get(LOOP_RESULT)
+        if rounds and RESUMED in rounds:
+            self.resume = True
 
     def in_its_round(self, state: State) -> State:
-        """Let what waits in the middle of a loop carry its round along."""
-        if self.loop_count is None or not isinstance(state, Scheduled):
+        """Let what waits in the middle of a loop carry its round along, and a retry that it has been resumed."""
+        if not isinstance(state, Scheduled):
             return state
+        carried: dict[str, object] = {}
+        if self.loop_count is not None:
+            carried = {LOOP_COUNT: self.loop_count, LOOP_RESULT: self.loop_result}
+        if self.resume and isinstance(state, Retrying):
+            carried[RESUMED] = True
         inputs = state.cached_inputs or {}
-        if LOOP_COUNT in inputs:
-            return state
-        return state.replace(cached_inputs={**inputs, LOOP_COUNT: self.loop_count, LOOP_RESULT: self.loop_result})
+        return state if carried.keys() <= inputs.keys() else state.replace(cached_inputs={**carried, **inputs})
 
     def fill_in(self, state: State) -> State:
         """Return the state with the counts that a signal could not know; 1 is what it has where none was given."""
