@@ -23,7 +23,6 @@ from mpflow.executors import outcomes, surroundings
 from mpflow.executors.here import timed_out, warn_of_limits
 from mpflow.executors.port import MANY, SEALED, AttemptFacts, Body, Job, checked_workers
 from mpflow.pool.link import Order, Work
-from mpflow.pool.reports import Death
 from mpflow.worker import codec, protocol
 from mpflow.worker.attempt_context import ATTEMPT_KEYS, attempt_context
 
@@ -32,6 +31,8 @@ _CONNECTING = 15.0
 _MUSTERING = 60.0
 """Seconds to wait for the first worker."""
 _LEAVING = 5.0
+_REGISTERING = 5
+"""How often to try."""
 
 
 class DaskExecutor:
@@ -80,7 +81,7 @@ class DaskExecutor:
         self.memory_limit = None if memory_limit is None else surroundings.parse_bytes(memory_limit)
         self.measures = True
         self._cluster: Any = None
-        self._exits: Any = None
+        self._register: Any = None
         self._client: Any = None
         self._keep = False
         self._taken = threading.Lock()
@@ -117,10 +118,10 @@ class DaskExecutor:
             limits_kept = self.address is None and self.threads_per_worker == 1
             if not limits_kept:
                 warn_of_limits("dask", bodies)
-            run = _Run(bodies, context, limits_kept=limits_kept, memory_limit=self.memory_limit)
+            run = _Run(bodies, context, limits_kept=limits_kept)
             self._connect()
             self._run = run
-            return run.begin(self._client, self._exits)
+            return run.begin(self._client, self._register)
         except BaseException:
             self.close()
             raise
@@ -133,7 +134,9 @@ class DaskExecutor:
         if self.address is None:
             from mpflow.executors import dask_cluster
 
-            self._cluster, self._exits = dask_cluster.start(self.n_workers, self.threads_per_worker, self.memory_limit)
+            self._cluster, self._register = dask_cluster.start(
+                self.n_workers, self.threads_per_worker, self.memory_limit
+            )
             self._client = Client(self._cluster, set_as_default=False, direct_to_workers=True)
         elif isinstance(self.address, str):
             try:
@@ -207,13 +210,12 @@ class _Run:
     ring a pipe.
     """
 
-    def __init__(
-        self, bodies: Sequence[Body], context: Mapping[str, object], *, limits_kept: bool, memory_limit: int | None
-    ) -> None:
+    def __init__(self, bodies: Sequence[Body], context: Mapping[str, object], *, limits_kept: bool) -> None:
+        from mpflow.executors.dask_fleet import Loss
         from mpflow.worker.visit import Errand, Spec, Visit
 
-        self._errand, self._bodies, self._base = Errand, bodies, dict(context)
-        self._limits_kept, self._memory_limit = limits_kept, memory_limit
+        self._loss, self._errand, self._bodies, self._base = Loss, Errand, bodies, dict(context)
+        self._limits_kept = limits_kept
         self.name = f"mpflow-{uuid4().hex[:12]}"
         self._specs: dict[int, int | PayloadError] = {}
         """By id of a Body: which spec it is, or why it cannot travel."""
@@ -265,29 +267,35 @@ class _Run:
             return error
         return len(sent) - 1
 
-    def begin(self, client: Any, exits: Any) -> int:
+    def begin(self, client: Any, register: Any) -> int:
         from mpflow.executors.dask_fleet import Fleet
 
         self.fleet = Fleet(
             client,
             self.name,
-            own=exits is not None,
+            own=register is not None,
             limits=self._limits,
             names=self._names,
             tell=lambda told: self._answer(("ended", told)),
             resize=lambda slots: self._answer(("slots", slots)),
             log=lambda record: self._answer(("log", record)),
-            exit_code=None if exits is None else exits.code_of,
+            register=register,
         )
         self.fleet.listen(_LEAVING)
-        try:
-            client.register_plugin(self._visit, name=self.name)
-        # Whatever goes wrong in unpickling it there comes out here.
-        except Exception as error:
-            raise WorkersUnavailable(
-                f"the Dask workers cannot take the run ({type(error).__name__}: {error}); the same mpflow and Python have to be "
-                "installed where the scheduler and the workers run"
-            ) from error
+        for left in reversed(range(_REGISTERING)):
+            self._visit.round = self.fleet.begin_round()
+            try:
+                client.register_plugin(self._visit, name=self.name)
+                break
+            # Whatever goes wrong in unpickling it there comes out here.
+            except Exception as error:
+                # A worker that dies meanwhile says nothing of the others.
+                if isinstance(error, OSError) and left and client.status == "running":
+                    continue
+                raise WorkersUnavailable(
+                    f"the Dask workers cannot take the run ({type(error).__name__}: {error}); the same mpflow and Python have to be "
+                    "installed where the scheduler and the workers run"
+                ) from error
         there = len(client.nthreads())
         if not self.fleet.muster(max(1, there), _MUSTERING if not there else 10.0):
             raise WorkersUnavailable(
@@ -380,11 +388,11 @@ class _Run:
         state: State
         if isinstance(outcome, str):
             state = Cancelled(f"task {name!r} was stopped: {outcome}")
-        elif isinstance(outcome, Death):
+        elif isinstance(outcome, self._loss):
             limit = int((body.timeout or 0) * 1e9)
             order = Order(0, Work(body=0, spec=0, limit_ns=limit), job.slug, job.index, job.run_count, (), None, 0)
             order.why = None
-            state = outcomes.death_state(name, order, outcome, self._memory_limit)
+            state = outcomes.death_state(name, order, outcome.death, outcome.memory_limit)
         else:
             record = cast("tuple[Any, ...]", outcome)
             began, taken = record[6] / 1e9, record[7] / 1e9

@@ -14,14 +14,16 @@ import pickle
 import signal
 import threading
 import time
+import warnings
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from itertools import count
-from typing import Any, Final, TypeAlias, cast
+from socket import gethostname
+from typing import Any, Final, NamedTuple, TypeAlias, cast
 
-import dask.config
 from distributed import KilledWorker
 
+from mpflow.executors.dask_cluster import Register
 from mpflow.pool import supervisor as far
 from mpflow.pool.reports import Death
 from mpflow.pool.tree import descendants
@@ -34,13 +36,25 @@ AHEAD: Final = 0.05
 """Seconds of work that may wait on a worker behind other work."""
 _MOST: Final = 256
 _BYTES: Final = 4 << 20
+_LARGE: Final = 5_000_000
 _UNKNOWN: Final = float("inf")
 _EXIT_CODE_WAIT: Final = 1.0
+_SETTLING: Final = 0.5
+_MEMORY: Final = "worker-restart-memory"
+"""Under which whoever looks after a worker says that it stops it; Dask does so since 2024."""
 _ANSWER_WAIT: Final = 2.0
 _JOURNAL_WAIT: Final = 5.0
 
-Outcome: TypeAlias = "tuple[object, ...] | Death | str"
-"""An attempt's record, how its worker died under it, or why it was not begun."""
+
+class Loss(NamedTuple):
+    """How a worker died under an attempt, and the bytes of memory at which Dask would have stopped it."""
+
+    death: Death
+    memory_limit: int | None = None
+
+
+Outcome: TypeAlias = "tuple[object, ...] | Loss | str"
+"""An attempt's record, how it was lost, or why it was not begun."""
 
 
 class Crew:
@@ -52,6 +66,8 @@ class Crew:
         self.load = 0.0
         """Seconds of work given, as far as that is known."""
         self.settled: list[int] = []
+        self.rss: int | None = None
+        """Bytes of memory for which Dask has stopped it."""
         self.killed: dict[Number, str] = {}
         """Why we killed it, by the attempt that was meant."""
 
@@ -75,7 +91,7 @@ class Fleet:
 
     name: the run's, which is also that of the `Visit` it has registered. own: whether the workers are ours to kill. limits: seconds by
     spec, of what is to be killed when it takes longer. names: what tasks are called, by spec. tell: takes outcomes. resize: takes the
-    number of attempts that may be in flight. log: takes pickled log records. exit_code: waits until a worker's process has ended, and returns how.
+    number of attempts that may be in flight. log: takes pickled log records. register: of processes that are ours to kill, None for others'.
     """
 
     def __init__(
@@ -89,13 +105,17 @@ class Fleet:
         tell: Callable[[list[tuple[Errand, Outcome]]], None],
         resize: Callable[[int], None],
         log: Callable[[bytes], None],
-        exit_code: Callable[[str], Coroutine[Any, Any, int]] | None,
+        register: Register | None,
     ) -> None:
         self._client: Any = client
         self._name, self._own, self._limits, self._names = name, own, limits, names
-        self._tell, self._resize, self._log, self._exit_code = tell, resize, log, exit_code
+        self._tell, self._resize, self._log, self._register = tell, resize, log, register
         self._loop = client.loop
         self._crews: dict[str, Crew] = {}
+        self._coming: dict[str, str] = {}
+        """By address: the nonces of workers that are not given work yet."""
+        self._mustered = False
+        self._round = 0
         self._todo: deque[Errand] = deque()
         self._numbers = count()
         self._costs: dict[int, float] = {}
@@ -114,6 +134,7 @@ class Fleet:
     def listen(self, timeout: float) -> None:
         """Begin to listen for workers; before a `Visit` is registered, which makes them announce themselves."""
         self._client.subscribe_topic("all", self._heard_of_all)
+        self._client.subscribe_topic(_MEMORY, self._heard_of_memory)
         self._client.subscribe_topic(TOPIC, self._heard)
         until = time.monotonic() + timeout
         # A subscription is not answered, and may be overtaken by what is asked for next.
@@ -121,10 +142,18 @@ class Fleet:
             self._client.log_event(TOPIC, [self._name, "hello"])
             self._listening.wait(0.05)
 
+    def begin_round(self) -> int:
+        """Forget workers that have announced themselves; return the number that those to come have to give."""
+        self._round += 1
+        self._loop.add_callback(self._crews.clear)
+        self._loop.add_callback(self._coming.clear)
+        return self._round
+
     def muster(self, wanted: int, timeout: float) -> int:
         """Wait until so many workers have announced themselves; return how many have."""
         with self._arrivals:
             self._arrivals.wait_for(lambda: len(self._crews) >= wanted, timeout)
+        self._mustered = True
         return len(self._crews)
 
     @property
@@ -170,22 +199,43 @@ class Fleet:
         elif kind == "hello":
             self._listening.set()
         elif not self._closed:
-            up = Up(*said)
+            tried, *fields = said
+            if tried != self._round:
+                return
+            up = Up(*fields)
             if up.address in self._crews:
                 self._gone(up.address)
-            arrived, self._arrived = self._arrived, asyncio.Event()
-            arrived.set()
-            with self._arrivals:
-                self._crews[up.address] = Crew(up)
-                self._arrivals.notify_all()
-            self._dispatch()
+            self._coming[up.address] = up.nonce
+            self._begin(self._admit(up))
+
+    async def _admit(self, up: Up) -> None:
+        """Give a worker work once whoever looks after it would notice its end: if it died before, Dask would start no other."""
+        if self._register is not None:
+            await self._register.entered(up.address)
+        elif self._mustered:
+            await asyncio.sleep(_SETTLING)
+        if self._closed or self._coming.pop(up.address, None) != up.nonce:
+            return
+        arrived, self._arrived = self._arrived, asyncio.Event()
+        arrived.set()
+        with self._arrivals:
+            self._crews[up.address] = Crew(up)
+            self._arrivals.notify_all()
+        self._dispatch()
 
     def _heard_of_all(self, event: tuple[float, Any]) -> None:
         said = event[1]
         if isinstance(said, dict) and said.get("action") == "remove-worker":
             self._gone(cast(str, said["worker"]))
 
+    def _heard_of_memory(self, event: tuple[float, Any]) -> None:
+        said = event[1]
+        crew = self._crews.get(said["worker"])
+        if crew is not None and crew.up.pid == said["pid"]:
+            crew.rss = said["rss"]
+
     def _gone(self, address: str) -> None:
+        self._coming.pop(address, None)
         crew = self._crews.pop(address, None)
         if crew is None or self._closed:
             return
@@ -202,9 +252,9 @@ class Fleet:
         if not crew.batches:
             return
         code: int | None = None
-        if self._exit_code is not None:
+        if self._register is not None:
             with contextlib.suppress(TimeoutError, asyncio.TimeoutError):
-                code = await asyncio.wait_for(self._exit_code(crew.up.address), _EXIT_CODE_WAIT)
+                code = await asyncio.wait_for(self._register.code_of(crew.up.address), _EXIT_CODE_WAIT)
         journal = await self._journal_of(crew)
         told: list[tuple[Errand, Outcome]] = []
         unbegun: list[Errand] = []
@@ -219,7 +269,7 @@ class Fleet:
                     continue
                 record: Outcome | bool = entries.get(errand.number, (0, False))[1]
                 if isinstance(record, bool):
-                    record = _death(crew, errand, code, journal is None)
+                    record = _loss(crew, errand, code, journal is None)
                 told.append((errand, record))
         crew.batches.clear()
         self._todo.extendleft(reversed(unbegun))
@@ -231,7 +281,7 @@ class Fleet:
     async def _journal_of(self, crew: Crew) -> dict[int, Entries] | None:
         """A dead worker's journal, from this machine or through another worker on its own; None where it is not to be had."""
         folder, host = crew.up.journal, crew.up.host
-        found = take_journal(folder)
+        found = take_journal(folder) if host == gethostname() else None
         until = time.monotonic() + _JOURNAL_WAIT
         asked: set[str] = set()
         while found is None and time.monotonic() < until and not self._closed:
@@ -256,7 +306,7 @@ class Fleet:
     def _dispatch(self) -> None:
         """Give out what there is to do, as far as it would begin soon."""
         if self._lost is not None and self._todo:
-            lost = [(errand, Death(self._lost, None, None)) for errand in self._todo]
+            lost = [(errand, Loss(Death(self._lost, None, None))) for errand in self._todo]
             self._todo.clear()
             self._tell(lost)  # type: ignore[arg-type]  # a list of the narrower type
         while self._todo and not self._closed:
@@ -292,14 +342,17 @@ class Fleet:
         batch = Batch(next(self._numbers), crew, errands, cost)
         settled, crew.settled = crew.settled, []
         data = pickle.dumps((batch.number, errands, settled), PROTOCOL)
-        # Dask would rather have large values scattered, and says so; ours are inputs of one task.
-        with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1TB"}):
+        key = f"{self._names[errands[0].spec]}-{self._name.rpartition('-')[2]}{batch.number:08x}"
+        with warnings.catch_warnings() if len(data) > _LARGE else contextlib.nullcontext():
+            if len(data) > _LARGE:
+                # Dask would rather have large values scattered, and says so; ours are inputs of one task.
+                warnings.filterwarnings("ignore", message="Sending large graph")
             batch.future = self._client.submit(
                 perform,
                 self._name,
                 crew.up.nonce,
                 data,
-                key=f"{self._names[errands[0].spec]}-{self._name.rpartition('-')[2]}{batch.number:08x}",
+                key=key,
                 workers=[crew.up.address],
                 allow_other_workers=False,
                 retries=0,
@@ -376,7 +429,7 @@ class Fleet:
 
     def _charge(self, batch: Batch, why: str) -> None:
         self._over(batch)
-        self._tell([(errand, Death(why, None, None)) for errand in batch.errands])
+        self._tell([(errand, Loss(Death(why, None, None))) for errand in batch.errands])
 
     # -- stopping ------------------------------------------------------------------------------------------------------------
 
@@ -423,7 +476,7 @@ class Fleet:
 
     async def _leave(self, for_good: bool) -> None:
         self._closed = True
-        for topic in (TOPIC, "all"):
+        for topic in (TOPIC, _MEMORY, "all"):
             with contextlib.suppress(Exception):
                 self._client.unsubscribe_topic(topic)
         busy = [crew for crew in self._crews.values() if crew.batches]
@@ -450,15 +503,17 @@ def _size(given: tuple[str, bytes | list[bytes]]) -> int:
     return len(value) if isinstance(value, bytes) else sum(map(len, value))
 
 
-def _death(crew: Crew, errand: Errand, code: int | None, in_the_dark: bool) -> Death:
+def _loss(crew: Crew, errand: Errand, code: int | None, in_the_dark: bool) -> Loss:
     """What is known of an attempt's end; `code` is how its process ended, as `multiprocessing` has it."""
     status = None if code is None else -code if code < 0 else code << 8
     why = crew.killed.get(errand.number)
+    if why is None and crew.rss is not None:
+        why = far.BY_MEMORY
     if why is None and status is None:
         why = f"Dask has lost worker {crew.up.address}"
         if in_the_dark:
             why += ", and whether the task had begun cannot be known"
-    return Death(why, status, None)
+    return Loss(Death(why, status, crew.rss), crew.up.memory_limit)
 
 
 def _kill_tree(pid: int) -> None:

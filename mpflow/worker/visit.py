@@ -38,6 +38,8 @@ _now = time.monotonic_ns
 _frame = struct.Struct("<I")
 _REMEMBERED: Final = 4096
 """Bytes of the longest record that is in the journal as a whole; of others it says that they ended."""
+_JOURNAL: Final = "mpflow-journal-"
+_KEPT: Final = 3600.0
 PATIENCE_NS: Final = 20_000_000
 """A batch that has taken longer hands back what it has not begun, so that results need not wait for it."""
 
@@ -83,6 +85,8 @@ class Up(NamedTuple):
     threads: int
     host: str
     journal: str
+    memory_limit: int | None
+    """Bytes at which Dask looks after it; None where it does not."""
 
 
 class Visit(WorkerPlugin):  # type: ignore[misc]  # distributed is not looked into
@@ -102,21 +106,27 @@ class Visit(WorkerPlugin):  # type: ignore[misc]  # distributed is not looked in
         self._flow_run_id = cast("Mapping[str, object]", _loads(base)).get("flow_run_id")
         self._home = (socket.gethostname(), os.getpid())
         self._opened: dict[int, Callable[..., object]] = {}
+        self.round = 0
+        """Which try to register it this is; a worker that has it of an earlier one gets it again."""
 
     def setup(self, worker: Any) -> None:
         """Open the journal, forward log records, announce the worker."""
         self.nonce = uuid4().hex
         self._pid = os.getpid()
         self._worker = worker
-        self._journal = os.path.join(tempfile.gettempdir(), f"{self.name}-{self.nonce}")
+        folder = tempfile.gettempdir()
+        _sweep(folder)
+        self._journal = os.path.join(folder, f"{_JOURNAL}{self._pid}-{self.nonce}")
         os.mkdir(self._journal, 0o700)
         self._logs: LogForwarder | None = None
         # In the main process itself the record is where it is wanted already.
         if (socket.gethostname(), self._pid) != self._home:
             self._logs = LogForwarder(self._log)
             self._logs.set_levels(self._levels)
-        up = Up(worker.address, self.nonce, self._pid, worker.state.nthreads, socket.gethostname(), self._journal)
-        worker.log_event(TOPIC, [self.name, "up", *up])
+        limit: int | None = worker.memory_manager.memory_limit
+        host, threads = socket.gethostname(), worker.state.nthreads
+        up = Up(worker.address, self.nonce, self._pid, threads, host, self._journal, limit)
+        worker.log_event(TOPIC, [self.name, "up", self.round, *up])
 
     def teardown(self, worker: Any) -> None:
         """Leave nothing of the run behind; what still runs of it is not heard any more."""
@@ -263,6 +273,18 @@ def entries_in(path: str) -> Entries:
         found[number] = (value, False) if kind == "begun" else (found[number][0], True if value is None else value)
         place += size
     return found
+
+
+def _sweep(folder: str) -> None:
+    """Remove journals that nobody has come for: an hour after their last word, when the process that wrote them is gone."""
+    for name in os.listdir(folder):
+        # Others may sweep at the same time.
+        with contextlib.suppress(OSError, ValueError):
+            if name.startswith(_JOURNAL):
+                path = os.path.join(folder, name)
+                pid = int(name.removeprefix(_JOURNAL).partition("-")[0])
+                if os.stat(path).st_mtime < time.time() - _KEPT and not os.path.exists(f"/proc/{pid}"):
+                    shutil.rmtree(path, ignore_errors=True)
 
 
 def take_journal(folder: str) -> dict[int, Entries] | None:

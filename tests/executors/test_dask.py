@@ -12,6 +12,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ from mpflow.engine.state import (
     TimedOut,
     TriggerFailed,
 )
-from mpflow.errors import PayloadError, TaskTimeoutError, WorkerCrashed, WorkersUnavailable
+from mpflow.errors import MemoryLimitExceeded, PayloadError, TaskTimeoutError, WorkerCrashed, WorkersUnavailable
 from mpflow.executors import DaskExecutor, get_executor
 from mpflow.triggers import all_finished
 
@@ -76,10 +77,19 @@ def note(path: Path, who: object) -> None:
         file.write(f"{who}\n")
 
 
+def step(number: int, log: Path, fatal: int) -> int:
+    note(log, number)
+    if number == fatal:
+        os._exit(1)
+    return number
+
+
 def leave(how: str) -> None:
     if how == "exit":
         os._exit(3)
     os.kill(os.getpid(), signal.SIGKILL if how == "kill" else signal.SIGSEGV)
+    # Another thread may be the one to receive it.
+    time.sleep(30)
 
 
 @pytest.mark.parametrize(
@@ -113,15 +123,8 @@ def test_a_death_is_charged_to_one_and_nothing_begins_twice(
 ) -> None:
     log = tmp_path / "log"
 
-    @task
-    def step(number: int) -> int:
-        note(log, number)
-        if number == 150:
-            os._exit(1)
-        return number
-
     with Flow("one dies") as flow:
-        steps = step.map(list(range(300)))
+        steps = task(step).map(list(range(300)), unmapped(log), unmapped(150))
     state = flow.run(executor=warm if where == "own" else DaskExecutor(foreign.scheduler_address))
     ends = state.result[steps].map_states
     assert [index for index, end in enumerate(ends) if not end.is_successful()] == [150]
@@ -165,6 +168,54 @@ def test_a_large_result_that_died_with_its_worker_is_not_made_again(warm: DaskEx
     assert set(noted(log).values()) == {1}
 
 
+def test_a_journal_on_another_machine_is_read_there(
+    foreign: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As if this were another machine than that of the workers.
+    monkeypatch.setattr("mpflow.executors.dask_fleet.gethostname", lambda: "elsewhere")
+    log = tmp_path / "log"
+
+    with Flow("far away") as flow:
+        steps = task(step).map(list(range(200)), unmapped(log), unmapped(70))
+    ends = flow.run(executor=DaskExecutor(foreign.scheduler_address)).result[steps].map_states
+    assert [index for index, end in enumerate(ends) if not end.is_successful()] == [70]
+    assert "Dask has lost worker" in ends[70].message
+    assert noted(log) == Counter(map(str, range(200)))
+
+
+def test_where_nobody_can_read_the_journal_all_that_may_have_begun_is_charged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mpflow.executors.dask_fleet.gethostname", lambda: "elsewhere")
+    monkeypatch.setattr("mpflow.executors.dask_fleet._JOURNAL_WAIT", 0.1)
+    log = tmp_path / "log"
+
+    with Flow("out of sight") as flow:
+        steps = task(step).map(list(range(200)), unmapped(log), unmapped(70))
+    with distributed.LocalCluster(
+        n_workers=1, threads_per_worker=1, dashboard_address="127.0.0.1:0", silence_logs=logging.CRITICAL
+    ) as cluster:
+        ends = flow.run(executor=DaskExecutor(cluster.scheduler_address)).result[steps].map_states
+    lost = [index for index, end in enumerate(ends) if not end.is_successful()]
+    assert 70 in lost
+    assert all("whether the task had begun cannot be known" in ends[index].message for index in lost)
+    assert set(noted(log).values()) == {1}
+
+
+def test_a_worker_that_needs_too_much_memory() -> None:
+    @task
+    def hog() -> int:
+        return len([b"x" * 100_000_000 for _ in range(20)])
+
+    with Flow("memory") as flow:
+        end = hog()
+    state = flow.run(executor=DaskExecutor(n_workers=1, memory_limit="400MB"))
+    crashed = state.result[end]
+    assert isinstance(crashed, Crashed)
+    # Dask says why only in its newer versions.
+    assert isinstance(crashed.result, MemoryLimitExceeded) or "SIGTERM" in crashed.message
+
+
 # -- what travels ----------------------------------------------------------------------------------------------------------------
 
 
@@ -205,6 +256,32 @@ def test_what_cannot_be_pickled_fails_its_own_task(warm: DaskExecutor) -> None:
     assert fourth.message == "Odd: so odd"
     assert "Odd: so odd" in str(fourth.result.__cause__)
     assert last.result == "taken"
+
+
+def test_large_values_pass(warm: DaskExecutor) -> None:
+    @task
+    def make() -> bytes:
+        return bytes(20_000_000)
+
+    @task
+    def size(data: bytes, others: list[bytes]) -> int:
+        return len(data) + sum(map(len, others))
+
+    with Flow("large") as flow:
+        data = make()
+        end = size(data, [data, data])
+    assert flow.run(executor=warm).result[end].result == 60_000_000
+
+
+def test_tasks_may_start_processes_of_their_own(warm: DaskExecutor) -> None:
+    @task
+    def pool() -> list[int]:
+        with ProcessPoolExecutor(1) as workers:
+            return list(workers.map(abs, [-1, -2]))
+
+    with Flow("pools") as flow:
+        end = pool()
+    assert flow.run(executor=warm).result[end].result == [1, 2]
 
 
 def test_the_context_and_what_a_worker_received_of_it(warm: DaskExecutor) -> None:
@@ -486,6 +563,20 @@ def test_nothing_is_left_behind() -> None:
     flow, end = squares()
     assert flow.run(executor=DaskExecutor(n_workers=2)).result[end].result == [1, 4, 9]
     assert children() == before
+
+
+def test_journals_that_nobody_came_for_are_swept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    for name, age in ((f"{ended.pid}-old", 7200), (f"{ended.pid}-new", 60), (f"{os.getpid()}-alive", 7200)):
+        journal = tmp_path / f"mpflow-journal-{name}"
+        journal.mkdir()
+        os.utime(journal, (time.time() - age,) * 2)
+    flow, end = squares()
+    assert flow.run(executor=DaskExecutor(n_workers=1)).result[end].result == [1, 4, 9]
+    left = {path.name.rpartition("-")[2] for path in tmp_path.glob("mpflow-journal-*")}
+    assert left == {"new", "alive"}
 
 
 def test_several_threads_a_worker() -> None:
