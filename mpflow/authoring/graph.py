@@ -386,8 +386,6 @@ def _check_mappable(task: AnyTask, values: Mapping[str, Any]) -> None:
                 "map over list(it.items()) or list(it.values()), or mark it as unmapped(...) to give it to every child whole"
             )
         if not isinstance(value, (Task, EdgeAnnotation)) and not hasattr(value, "__getitem__"):
-            if isinstance(value, set) and any(isinstance(element, Task) for element in value):
-                continue
             raise TypeError(
                 f"task {task.name!r} cannot be mapped over {key!r}: a value of type {type(value).__name__} has no elements to index; "
                 "make it a list first, or mark it as unmapped(...) to give it to every child whole"

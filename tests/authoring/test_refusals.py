@@ -319,6 +319,8 @@ def test_calls() -> None:
             x(3)
         with pytest.raises(TypeError, match=r"cannot be mapped over 'x': a dict.*list\(it\.items\(\)\)"):
             called.map({"a": 1})
+        with pytest.raises(TypeError, match=r"cannot be mapped over 'x': a value of type set"):
+            called.map({called(1), called(2)})
         with pytest.raises(TypeError, match=r"each tag is a text of its own"), tags(cast(Any, ["a"])):
             pass
         with pytest.raises(TypeError, match=r"switch takes a dict"):

@@ -24,12 +24,12 @@ from faults.scene import (
     meanwhile,
     nothing_open,
     second_flow,
+    unavailable,
     until,
     workers,
 )
 from mpflow import Flow, task
 from mpflow.engine.state import Crashed, TimedOut
-from mpflow.errors import WorkersUnavailable
 from mpflow.executors import ProcessExecutor
 
 # -- no more processes -----------------------------------------------------------------------------------------------------------
@@ -96,20 +96,7 @@ def _in_a_process_of_its_own(act: Callable[[], object]) -> None:
 def no_process_can_be_made(method: str) -> None:
     def act() -> None:
         forbid_processes()
-        with Flow("none") as flow:
-            task(lambda: mark("ran"), name="one")()  # type: ignore[call-overload]
-        began = time.monotonic()
-        try:
-            flow.run(executor=ProcessExecutor(2, start_method=method))
-        except WorkersUnavailable as error:
-            said = str(error)
-        else:
-            raise AssertionError("it ran")
-        print(said)
-        assert "Resource temporarily unavailable" in said, said
-        assert "ulimit -u" in said, said
-        assert time.monotonic() - began < 10
-        assert not marks("ran")
+        unavailable(ProcessExecutor(2, start_method=method), "Resource temporarily unavailable", "ulimit -u", within=10)
 
     with nothing_open():
         _in_a_process_of_its_own(act)
@@ -146,22 +133,9 @@ def _last_process(number: int) -> str:
 
 @case("F24", methods=("forkserver",))
 def no_worker_can_be_made(method: str) -> None:
-    with Flow("none") as flow:
-        task(lambda: mark("ran"), name="one")()  # type: ignore[call-overload]
     executor = ProcessExecutor(2, start_method=method, preload=[_last_process(0)])  # type: ignore[arg-type]
     with nothing_open():
-        began = time.monotonic()
-        try:
-            flow.run(executor=executor)
-        except WorkersUnavailable as error:
-            said = str(error)
-        else:
-            raise AssertionError("it ran")
-        print(said)
-        assert "Resource temporarily unavailable" in said, said
-        assert "limits on processes" in said, said
-        assert time.monotonic() - began < 15
-        assert not marks("ran")
+        unavailable(executor, "Resource temporarily unavailable", "limits on processes")
         second_flow(method)
 
 

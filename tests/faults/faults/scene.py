@@ -14,6 +14,7 @@ from typing import Any
 
 from mpflow import Flow, Task, task
 from mpflow.engine.state import Failed, State, Success, TriggerFailed
+from mpflow.errors import WorkersUnavailable
 from mpflow.executors import ProcessExecutor
 
 BOTH = ("forkserver", "spawn")
@@ -206,6 +207,25 @@ def second_flow(method: str) -> None:
     state = flow.run(executor=ProcessExecutor(2, start_method=method))
     assert state.is_successful(), state
     assert [state.result[end].result for end in ends] == [(1000 + number) ** 2 for number in range(3)]
+
+
+def unavailable(executor: ProcessExecutor, *says: str, within: float = 15.0) -> str:
+    """Run a flow that no worker can be had for: it ends with an error in these words, and nothing has run. Returns the words."""
+    with Flow("none") as flow:
+        task(lambda: mark("never"), name="never")()  # type: ignore[call-overload]
+    began = time.monotonic()
+    try:
+        flow.run(executor=executor)
+    except WorkersUnavailable as error:
+        words = str(error)
+    else:
+        raise AssertionError("it ran")
+    print(words)
+    for each in says:
+        assert each in words, f"{each!r} is not in {words!r}"
+    assert time.monotonic() - began < within
+    assert marks("never") == 0
+    return words
 
 
 def play(

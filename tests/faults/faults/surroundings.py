@@ -14,10 +14,9 @@ import threading
 import time
 from typing import Any
 
-from faults.scene import ALL, BOTH, NotHere, case, mark, marks, nothing_open, play, second_flow
+from faults.scene import ALL, BOTH, NotHere, case, mark, marks, nothing_open, play, second_flow, unavailable
 from mpflow import Flow, task
 from mpflow.engine.state import Crashed
-from mpflow.errors import WorkersUnavailable
 from mpflow.executors import ProcessExecutor
 
 SCRIPT = """
@@ -398,20 +397,8 @@ def the_interpreter_of_the_workers_is_missing(method: str, what: str) -> None:
         with open(path, "w") as file:
             file.write("#!/bin/sh\nexit 9\n")
         os.chmod(path, 0o755)
-    with Flow("none") as flow:
-        task(lambda: mark("never"), name="never")()  # type: ignore[call-overload]
     real, sys.executable = sys.executable, path
     with nothing_open():
-        began = time.monotonic()
-        try:
-            flow.run(executor=ProcessExecutor(2, start_method=method))
-        except WorkersUnavailable as error:
-            words = str(error)
-        else:
-            raise AssertionError("no error")
-        print(words)
-        assert "exit code 9" in words if what == "exits" else path in words, words
-        assert time.monotonic() - began < 10
-        assert marks("never") == 0
+        unavailable(ProcessExecutor(2, start_method=method), "exit code 9" if what == "exits" else path, within=10)
         sys.executable = real
         second_flow(method)
