@@ -113,6 +113,7 @@ AIMS: Sequence[Aim] = [
     *_graph("W1 fan", 15, 8),
     *_graph("W2 chain", 18, 8),
     *_graph("W2 strict chain", 40, 4),
+    *_graph("W2 strict chain, own triggers", 40, 4),
     *_graph("W3 tree", 20, 5),
     *_graph("W4 layers", 25, 5),
     *_array("W5a hand-on", 1.5),

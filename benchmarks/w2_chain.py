@@ -1,7 +1,7 @@
 """W2: what does one hop cost, where each task waits for the one before?
 
-Once as it comes, where a task may be sent behind the one it waits for, and once strictly: with a trigger that only the main process
-can answer, so that each result travels to it before the next task is sent.
+Once as it comes, where a task may be sent behind the one it waits for, and twice strictly, so that each result travels to the main
+process before the next task is sent: with the usual trigger and nothing sent ahead, and with a trigger that is a function of the script's.
 """
 
 from __future__ import annotations
@@ -20,16 +20,26 @@ def all_well(upstream: Mapping[Any, Any]) -> bool:
 
 
 class Strict(Mpflow):
+    """mpflow, with nothing sent ahead."""
+
+    def open(self) -> None:
+        """Start the workers."""
+        super().open()
+        self._executor.foresight = 0
+
+
+class Asking(Mpflow):
     """mpflow, with a trigger of the script's own on every task."""
 
     options: ClassVar[dict[str, Any]] = {"trigger": all_well}
 
 
 def measure(settings: Settings) -> list[Row]:
-    """Five hundred hops, and, for the regular contenders, five hundred strict ones."""
+    """Five hundred hops, and, for the regular contenders, twice five hundred strict ones."""
     rows = compare("W2 chain", WORKLOADS["W2 chain"], settings)
     if settings.guest is None:
         rows += compare("W2 strict chain", WORKLOADS["W2 chain"], settings, Strict)
+        rows += compare("W2 strict chain, own triggers", WORKLOADS["W2 chain"], settings, Asking)
     return rows
 
 
