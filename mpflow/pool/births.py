@@ -32,7 +32,7 @@ class Births:
         return _PAUSE_S if self._failed + self._slain > _FAILED else 0.0
 
     def succeeded(self) -> None:
-        """A worker has begun a job: all is well again."""
+        """A new worker has begun a job: all is well again."""
         self._failed = self._slain = 0
 
     def died(self, what: str, status: int | None, why: str | None = None, *, others: bool = False) -> None:

@@ -121,6 +121,7 @@ class Link:
         "pid",
         "pidfd",
         "printed",
+        "proven",
         "queue",
         "retiring",
         "ring",
@@ -178,10 +179,8 @@ class Link:
         self.load = 0
         self.last_seq = 0
         self.taken = 0
-        self.barred = False
-        self.retiring = False
-        self.condemned = False
-        self.was_up = False
+        self.barred = self.retiring = self.condemned = self.was_up = self.proven = False
+        """Whether it is to be given nothing now, is leaving, has sent rubbish, has said that it runs, has done a job."""
         self.usage: tuple[int, int, int | None] | None = None
         """What the job to be reported next has taken: its number, ns of processor time, bytes at the peak."""
         self.printed: list[tuple[int, bytes]] = []

@@ -557,14 +557,18 @@ class Pool:
                 record = self.depot.unwire(link, record)  # noqa: PLW2901 - its parcel in place of the wire
             if order.work.body != body:
                 if number:
-                    self._learn(body, spent, number)
+                    self._backlog.measured(body, spent, number)
                     spent = number = 0
                 body = order.work.body
             spent += record[7]
             number += 1
             ready.append((order, record))
         if number:
-            self._learn(body, spent, number)
+            self._backlog.measured(body, spent, number)
+            if not link.proven:
+                # What others have done for long says nothing of whether processes can be made.
+                link.proven = True
+                self._births.succeeded()
 
     def _told(self, link: Link, record: tuple[Any, ...]) -> None:
         """Take note of what a worker says of itself rather than of a job."""
@@ -591,10 +595,6 @@ class Pool:
                 self._on_log(record[1])
         elif kind == protocol.BROKEN:
             raise WorkersUnavailable(f"the {record[1]} failed in a worker: {record[2]}\n\n{record[3]}")
-
-    def _learn(self, body: int, spent: int, number: int) -> None:
-        self._births.succeeded()
-        self._backlog.measured(body, spent, number)
 
     def _bury(self, link: Link, death: Death) -> None:
         """Read a dead worker's last reports, charge what it ran, and give the rest to others."""

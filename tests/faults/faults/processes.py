@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import logging
 import os
 import platform
 import signal
@@ -159,8 +160,16 @@ def the_run_goes_on_with_the_workers_it_has(method: str, made: int) -> None:
         after = task(work, name="after").map(list(range(100, 130)), upstream_tasks=[])  # type: ignore[call-overload]
         last = task(lambda values: sum(values), name="sum")(before)  # type: ignore[call-overload]  # noqa: PLW0108
     executor = ProcessExecutor(2, start_method=method, preload=[_last_process(made)])  # type: ignore[arg-type]
+    said: list[str] = []
+    listener = logging.Handler()
+    listener.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
+    logging.getLogger("mpflow").addHandler(listener)
     with nothing_open():
         state = flow.run(executor=executor)
+        fewer = [words for words in said if "no more workers can be had" in words]
+        assert len(fewer) == 1, said
+        assert "Resource temporarily unavailable" in fewer[0], fewer
+        assert "goes on with 1 of 2" in fewer[0], fewer
         if made == 2:
             assert type(state.result[culprit]) is Crashed, state.result[culprit]
             assert "exit code 3" in state.result[culprit].message
