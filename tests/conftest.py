@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import hypothesis
+import pytest
 
 # Examples are timed on machines that do other things too; pytest-timeout catches what hangs.
 hypothesis.settings.register_profile("mpflow", deadline=None, print_blob=True)
 hypothesis.settings.load_profile("mpflow")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run what uses Dask last: it changes for good how this process pickles exceptions and what its environment says."""
+    items.sort(key=lambda item: "dask" in item.nodeid.lower())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import importlib.util
 import logging
 import os
 import signal
@@ -37,7 +38,18 @@ from mpflow.errors import MemoryLimitExceeded, PayloadError, TaskTimeoutError, W
 from mpflow.executors import DaskExecutor, get_executor
 from mpflow.triggers import all_finished
 
-distributed = pytest.importorskip("distributed")
+if importlib.util.find_spec("distributed") is None:
+    pytest.skip("distributed is not installed", allow_module_level=True)
+
+
+class _Later:
+    """The package, imported by the first test that needs it: collecting the others must not change what pickle does."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(importlib.import_module("distributed"), name)
+
+
+distributed: Any = _Later()
 
 
 @pytest.fixture(scope="module")
