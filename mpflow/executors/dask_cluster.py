@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from importlib.machinery import ModuleSpec
 from multiprocessing import resource_tracker
 from typing import Any, Final
@@ -66,7 +67,7 @@ class _Keeper(Nanny):  # type: ignore[misc]  # distributed is not looked into
     async def instantiate(self) -> Any:
         # A terminal sends Ctrl-C to workers, too, whose tasks may finish; this thread is Dask's, and what it starts inherits that.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        with _starting():
+        with _starting(self.pre_spawn_env):
             status = await super().instantiate()
         if self.worker_address:
             self.register.enter(self.worker_address)
@@ -95,9 +96,10 @@ _lock = threading.Lock()
 
 
 @contextlib.contextmanager
-def _starting() -> Iterator[None]:
+def _starting(variables: Iterable[str]) -> Iterator[None]:
     """Have things so, while worker processes are started, that they neither import the main script again nor are daemons.
 
+    What Dask sets these environment variables to for them is taken back here afterwards, for other pools would inherit it.
     `multiprocessing` leaves a main module alone that has that very name, as `python -m` gives it; what lives there travels by value.
     Daemons may not start processes of their own, which tasks may want to. Several may start at the same time: the first changes
     things, the last puts them back.
@@ -109,6 +111,7 @@ def _starting() -> Iterator[None]:
             _put_back.callback(setattr, main, "__spec__", getattr(main, "__spec__", None))
             main.__spec__ = ModuleSpec("__main__", None)
             _put_back.enter_context(dask.config.set({"distributed.worker.daemon": False}))
+            _put_back.callback(_restore, {name: os.environ.get(name) for name in variables})
         _count += 1
     try:
         yield
@@ -117,6 +120,14 @@ def _starting() -> Iterator[None]:
             _count -= 1
             if not _count:
                 _put_back.close()
+
+
+def _restore(before: Mapping[str, str | None]) -> None:
+    for name, value in before.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
 
 
 def start(n_workers: int, threads_per_worker: int, memory_limit: int | None) -> tuple[Any, Register]:

@@ -67,6 +67,16 @@ def foreign() -> Iterator[Any]:
         yield cluster
 
 
+def test_the_environment_of_this_process_stays_as_it_is() -> None:
+    names = ("OMP_NUM_THREADS", "PYTHONHASHSEED", "MALLOC_TRIM_THRESHOLD_")
+    before = {name: os.environ.get(name) for name in names}
+    with Flow("one") as flow:
+        call = task(lambda: os.environ.get("OMP_NUM_THREADS"))()  # type: ignore[call-overload]
+    state = flow.run(executor=DaskExecutor(n_workers=1))
+    assert state.result[call].result == "1"
+    assert {name: os.environ.get(name) for name in names} == before
+
+
 def noted(path: Path) -> Counter[str]:
     """How often each body has begun."""
     return Counter(path.read_text().split())
