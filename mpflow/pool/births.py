@@ -35,11 +35,14 @@ class Births:
         """A new worker has begun a job: all is well again."""
         self._failed = self._slain = 0
 
-    def died(self, what: str, status: int | None, why: str | None = None, *, others: bool = False) -> None:
+    def died(
+        self, what: str, status: int | None, why: str | None = None, *, others: bool = False, coming: bool = False
+    ) -> None:
         """Note a process that came to nothing; raise WorkersUnavailable when there is no sense in going on.
 
         status: its wait status, None if unknown. why: what is known instead, where there never was a process. others: whether
-        the work goes on without it, so that it is only tried again, ever after a pause.
+        the work goes on without it, so that it is only tried again, ever after a pause. coming: whether there is one that may yet
+        come to something.
         """
         if not self._failed and not self._slain:
             self._since = time.monotonic()
@@ -50,7 +53,7 @@ class Births:
         lasted = time.monotonic() - self._since
         if others:
             return
-        if self._failed <= self._failures and (self._slain <= _SLAIN or lasted < _SLAIN_S):
+        if self._failed <= self._failures * (1 + coming) and (self._slain <= _SLAIN or lasted < _SLAIN_S):
             return
         how = why or ("nobody knows how" if status is None else ending(status))
         raise WorkersUnavailable(

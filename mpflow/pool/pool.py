@@ -99,6 +99,8 @@ class Pool:
         self._closed = False
         self._control: Control | None = None
         self._births = Births(size)
+        self._said_fewer = False
+        """Whether the user has been told, in this run, that no more workers can be had."""
         self._fill_at = 0.0
         self._pid = os.getpid()
         launch.fill_standard_streams()
@@ -229,6 +231,7 @@ class Pool:
 
     def begin_run(self, settings: bytes, shared: bytes, fresh: bytes | None, copied: bytes) -> None:
         """Tell all workers, and those to come, about a new run."""
+        self._said_fewer = False
         self._run += 1
         same = settings == self._settings
         self._settings = settings
@@ -622,10 +625,11 @@ class Pool:
         if begun:
             self._births.succeeded()
         elif self._control is not None:
-            others = sum(each.was_up and not each.retiring for each in self._links.values())
-            before = self._births.pause
-            self._births.died("a worker", death.status, death.why, others=others > 0)
-            if others and self._births.pause and not before:
+            living = [each for each in self._links.values() if each.pid and not each.retiring]
+            others = sum(each.was_up for each in living)
+            self._births.died("a worker", death.status, death.why, others=others > 0, coming=len(living) > others)
+            if others and self._births.pause and not self._said_fewer:
+                self._said_fewer = True
                 self._say_fewer(others, death)
             self._fill_at = time.monotonic() + self._births.pause
         if self._control is not None:
