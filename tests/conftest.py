@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import hypothesis
 import pytest
 
@@ -13,3 +15,5 @@ hypothesis.settings.load_profile("mpflow")
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run what uses Dask last: it changes for good how this process pickles exceptions and what its environment says."""
     items.sort(key=lambda item: "dask" in item.nodeid.lower())
+    if "distributed" in sys.modules:
+        raise pytest.UsageError("collecting the tests has imported distributed: import it in the test that needs it")

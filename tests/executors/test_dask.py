@@ -42,14 +42,9 @@ if importlib.util.find_spec("distributed") is None:
     pytest.skip("distributed is not installed", allow_module_level=True)
 
 
-class _Later:
-    """The package, imported by the first test that needs it: collecting the others must not change what pickle does."""
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(importlib.import_module("distributed"), name)
-
-
-distributed: Any = _Later()
+def of_dask(name: str) -> Any:
+    """A name of the package, which the first test that needs one imports: collecting must not change what pickle does."""
+    return getattr(importlib.import_module("distributed"), name)
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +56,7 @@ def warm() -> Iterator[DaskExecutor]:
 @pytest.fixture(scope="module")
 def foreign() -> Iterator[Any]:
     """A cluster that is somebody else's, with Dask's own settings."""
-    with distributed.LocalCluster(
+    with of_dask("LocalCluster")(
         n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0", silence_logs=logging.CRITICAL
     ) as cluster:
         yield cluster
@@ -214,7 +209,7 @@ def test_where_nobody_can_read_the_journal_all_that_may_have_begun_is_charged(
 
     with Flow("out of sight") as flow:
         steps = task(step).map(list(range(200)), unmapped(log), unmapped(70))
-    with distributed.LocalCluster(
+    with of_dask("LocalCluster")(
         n_workers=1, threads_per_worker=1, dashboard_address="127.0.0.1:0", silence_logs=logging.CRITICAL
     ) as cluster:
         ends = flow.run(executor=DaskExecutor(cluster.scheduler_address)).result[steps].map_states
@@ -506,7 +501,7 @@ def test_a_cluster_that_exists_stays(foreign: Any) -> None:
     with DaskExecutor(foreign.scheduler_address) as executor:
         for _ in range(2):
             assert flow.run(executor=executor).result[end].result == [1, 4, 9]
-    with distributed.Client(foreign, set_as_default=False) as client:
+    with of_dask("Client")(foreign, set_as_default=False) as client:
         assert flow.run(executor=DaskExecutor(client)).result[end].result == [1, 4, 9]
         assert client.submit(square, 5).result() == 25
         plugins = client.run(lambda dask_worker: [name for name in dask_worker.plugins if name.startswith("mpflow")])
@@ -544,7 +539,7 @@ def test_two_runs_share_a_cluster_and_hear_only_their_own(foreign: Any, caplog: 
 
 def test_a_scheduler_that_is_lost_ends_the_run(tmp_path: Path) -> None:
     began = tmp_path / "began"
-    cluster = distributed.LocalCluster(
+    cluster = of_dask("LocalCluster")(
         n_workers=1, threads_per_worker=1, dashboard_address="127.0.0.1:0", silence_logs=logging.CRITICAL
     )
 
@@ -661,7 +656,6 @@ class Mine:
     pass
 @task
 def make(x):
-    assert not any("distributed" == name for name in ())
     return Mine
 with Flow("f") as flow:
     made = make.map([1, 2])
