@@ -39,6 +39,8 @@ class Compiled:
     constants: tuple[Mapping[str, object], ...]
     """Arguments known when the flow was built."""
     tags: tuple[tuple[str, ...], ...]
+    kinds: tuple[int, ...]
+    """The same number for tasks that share their options, as copies do."""
     shows_skips: frozenset[int]
     """Nodes that are to receive a skipped upstream as its `Skipped` state, to tell it from a result of None."""
 
@@ -53,23 +55,50 @@ def compile_flow(graph: Graph, parameters: Mapping[str, object]) -> Compiled:
     tasks = graph.sorted_tasks()
     nodes = {task: node for node, task in enumerate(tasks)}
     to, from_ = graph.joins()
-    common: dict[int, tuple[Any, ...]] = {}
     slugs = graph.slugs
-    specs = [_spec(task, slugs[task], to.get(task, ()), nodes, common) for task in tasks]
+    known: dict[int, _Kind] = {}
+    specs: list[TaskSpec] = []
+    runs: list[Callable[..., Any]] = []
+    tags: list[tuple[str, ...]] = []
+    kinds: list[int] = []
+    # All that is asked of a task in one go: there may be more of them than fit the processor's caches.
+    for task in tasks:
+        options = options_of(task)
+        number = id(options)
+        kind = known.get(number)
+        if kind is None:
+            kind = known[number] = _kind(task, options)
+        kinds.append(number)
+        name, like, run, _ = kind
+        links = _links(edges, nodes) if (edges := to.get(task)) else ()
+        # By position, and past the generated constructor: _replace would take ten times as long.
+        spec = _new(TaskSpec, (name, slugs[task], links, *like))
+        for link in links:
+            if link[2]:
+                spec = spec._replace(mapped=True)
+                break
+        specs.append(spec)
+        runs.append(run or _run(task, parameters))
+        own = tags_of(task)
+        tags.append(tuple(sorted(own)) if own else ())
+    everyone = range(len(tasks))
     judged = graph.reference_tasks()
-    plan = Plan(
-        tuple(specs),
-        reference=tuple(node for node, task in enumerate(tasks) if task in judged),
-        terminal=tuple(node for node, task in enumerate(tasks) if task not in from_),
-    )
     bound = graph.constants
+    shown = {number for number, kind in known.items() if kind[3]}
     return Compiled(
-        plan=plan,
+        plan=Plan(
+            tuple(specs),
+            reference=tuple(
+                everyone if len(judged) == len(tasks) else [node for node in everyone if tasks[node] in judged]
+            ),
+            terminal=tuple([node for node in everyone if tasks[node] not in from_] if from_ else everyone),
+        ),
         tasks=tasks,
-        runs=tuple([options_of(task).run or _run(task, parameters) for task in tasks]),
+        runs=tuple(runs),
         constants=tuple([bound.get(task, _NONE) for task in tasks] if bound else [_NONE] * len(tasks)),
-        tags=tuple([tuple(sorted(tags)) if (tags := tags_of(task)) else () for task in tasks]),
-        shows_skips=frozenset([node for node, task in enumerate(tasks) if task.shown_skips]),
+        tags=tuple(tags),
+        kinds=tuple(kinds),
+        shows_skips=frozenset([node for node in everyone if kinds[node] in shown] if shown else ()),
     )
 
 
@@ -88,25 +117,18 @@ def _check_parameters(graph: Graph, parameters: Mapping[str, object]) -> None:
         )
 
 
-def _spec(
-    task: AnyTask, slug: str, edges: Sequence[Edge], nodes: Mapping[AnyTask, int], common: dict[int, tuple[Any, ...]]
-) -> TaskSpec:
-    options = options_of(task)
-    like = common.get(id(options))
-    if like is None:
-        # Without the slug and the links, which copies do not share.
-        like = common[id(options)] = _likeness(options, inline=isinstance(task, (Parameter, Constant)))[3:]
-    # By position, and past the generated constructor: _replace would take ten times as long.
-    if not edges:
-        return _new(TaskSpec, (options.name, slug, (), *like))
-    links = []
-    mapped = False
-    for edge in edges:
-        upstream, _, key, edge_mapped, flattened = edge
-        mapped = mapped or edge_mapped
-        links.append(_new(Link, (nodes[upstream], key, edge_mapped, flattened, edge)))
-    spec = _new(TaskSpec, (options.name, slug, tuple(links), *like))
-    return spec._replace(mapped=True) if mapped else spec
+_Kind = tuple[str, tuple[Any, ...], "Callable[..., Any] | None", bool]
+
+
+def _kind(task: AnyTask, options: TaskOptions) -> _Kind:
+    """What copies of a task share: its name, the rest of its spec after slug and links, its function, and whether it is shown skips."""
+    like = _likeness(options, inline=isinstance(task, (Parameter, Constant)))
+    return options.name, like[3:], options.run, task.shown_skips
+
+
+def _links(edges: Sequence[Edge], nodes: Mapping[AnyTask, int]) -> tuple[Link, ...]:
+    # An Edge is (upstream, downstream, key, mapped, flattened).
+    return tuple([_new(Link, (nodes[edge[0]], edge[2], edge[3], edge[4], edge)) for edge in edges])
 
 
 def _likeness(options: TaskOptions, *, inline: bool) -> TaskSpec:

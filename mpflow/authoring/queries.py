@@ -8,7 +8,7 @@ once somebody else has changed the sets.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 from mpflow.authoring.edge import Edge
 from mpflow.authoring.live_set import LiveSet
@@ -31,6 +31,7 @@ class Members:
         self.edges: LiveSet[Edge] = LiveSet()
         self.slugs: dict[AnyTask, str] = {}
         """The slug of each task, in the order in which tasks were added."""
+        self._parameters: dict[Parameter, None] = {}
         self._chosen: set[AnyTask] = set()
         self._taken: set[str] = set()
         self._slug_counts: dict[str, int] = {}
@@ -46,11 +47,14 @@ class Members:
     def _enter(self, task: AnyTask, slug: str) -> None:
         self.slugs[task] = slug
         self._taken.add(slug)
+        if isinstance(task, Parameter):
+            self._parameters[task] = None
         set.add(self.tasks, task)
 
     def _leave(self, task: AnyTask) -> None:
         set.discard(self.tasks, task)
         self._taken.discard(self.slugs.pop(task, ""))
+        self._parameters.pop(cast(Parameter, task), None)
         self._chosen.discard(task)
 
     def _join(self, edge: Edge) -> None:
@@ -74,7 +78,7 @@ class Members:
         """Let go of everything shared with the graph that this one was copied from."""
         self.tasks, self.edges, self.slugs = LiveSet(self.tasks), LiveSet(self.edges), dict(self.slugs)
         self._chosen, self._taken, self._order = set(self._chosen), set(self._taken), list(self._order)
-        self._slug_counts = dict(self._slug_counts)
+        self._slug_counts, self._parameters = dict(self._slug_counts), dict(self._parameters)
         self._joins, self._seen = None, (0, 0)
 
     def _has_slug(self, slug: str) -> bool:
@@ -99,6 +103,7 @@ class Members:
         for task in sorted(self.tasks.difference(self.slugs), key=lambda task: task.name):
             self.slugs[task] = task.slug or self._new_slug(task)
         self._taken = set(self.slugs.values())
+        self._parameters = {task: None for task in self.slugs if isinstance(task, Parameter)}
         known = [edge for edge in self._order if edge in self.edges]
         added = self.edges.difference(known)
         self._order = known + sorted(
@@ -190,7 +195,9 @@ class Members:
 
     def parameters(self) -> set[Parameter]:
         """Return the parameters."""
-        return {task for task in self.tasks if isinstance(task, Parameter)}
+        if self._seen != (self.tasks.changes, self.edges.changes):
+            self._catch_up()
+        return set(self._parameters)
 
     def get_tasks(
         self,
@@ -220,6 +227,8 @@ class Members:
         to, from_ = self.joins()
         tasks: Iterable[AnyTask] = self.slugs
         roots = tuple(root_tasks or ())
+        if not roots and self._built_in_order():
+            return tuple(self.slugs)
         if roots:
             for task in roots:
                 self.check_has(task)
@@ -240,6 +249,14 @@ class Members:
         except ValueError:
             self._refuse_cycle([self.slugs.get(task, task.name) for task in cycle_among(list(tasks), upstream)])
 
+    def _built_in_order(self) -> bool:
+        """Whether every task was added after what it waits for, as calls in a `with` block do."""
+        if not self._order:
+            return True
+        place = {task: number for number, task in enumerate(self.slugs)}
+        last = len(place)
+        return all(place.get(edge[0], -1) < place.get(edge[1], last) for edge in self._order)
+
     def _refuse_cycle(self, names: Sequence[str]) -> NoReturn:
         raise ValueError(
             f"flow {self.name!r} has a cycle, so none of its tasks could be first: {' -> '.join(names)}; remove one of these edges"
@@ -253,8 +270,10 @@ class Members:
 
     def _default_reference_tasks(self) -> set[AnyTask]:
         from_ = self.joins()[1]
+        if not from_:
+            return {task for task in self.slugs if not task.never_reference}
         found: set[AnyTask] = set()
-        for task in self.tasks:
+        for task in self.slugs:
             for edge in from_.get(task, ()):
                 if not edge[1].trailing:
                     break

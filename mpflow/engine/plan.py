@@ -89,18 +89,18 @@ class Plan:
     """For each node 1 if nothing about it needs a second look: one unit, the usual trigger, no handlers, no resources."""
 
     def __post_init__(self) -> None:
-        downstream: list[Sequence[int]] = [()] * len(self.specs)
-        depth: list[int] = []
-        fan_in: list[int] = []
-        plain = bytearray(len(self.specs))
+        size = len(self.specs)
+        downstream: list[Sequence[int]] = [()] * size
+        depth = [0] * size
+        fan_in = [0] * size
+        plain = bytearray(size)
         for node, spec in enumerate(self.specs):
             _, _, links, trigger, _, _, _, _, _, _, _, mapped, inline, handled, resources, _ = spec
-            plain[node] = trigger is all_successful and not (mapped or inline or handled or resources)
+            if trigger is all_successful and not (mapped or inline or handled or resources):
+                plain[node] = 1
             if not links:
-                depth.append(0)
-                fan_in.append(0)
                 continue
-            deepest = -1
+            deepest = 0
             upstreams = 0
             for upstream, _, _, _, _ in links:
                 if not 0 <= upstream < node:
@@ -108,7 +108,8 @@ class Plan:
                         f"task {spec.name!r} (node {node}) has a link from node {upstream}; "
                         "order the specs so that every upstream comes first"
                     )
-                deepest = max(deepest, depth[upstream])
+                if depth[upstream] >= deepest:
+                    deepest = depth[upstream] + 1
                 readers = downstream[upstream]
                 if not readers:
                     downstream[upstream] = [node]
@@ -117,16 +118,15 @@ class Plan:
                     assert isinstance(readers, list)  # only the shared empty tuple is none
                     readers.append(node)
                     upstreams += 1
-            depth.append(deepest + 1)
-            fan_in.append(upstreams)
-        for node in (*self.reference, *self.terminal):
-            if not 0 <= node < len(self.specs):
-                raise ValueError(
-                    f"node {node} is named as reference or terminal but the plan has {len(self.specs)} nodes"
-                )
+            depth[node] = deepest
+            fan_in[node] = upstreams
+        for nodes in (self.reference, self.terminal):
+            if nodes and not (min(nodes) >= 0 and max(nodes) < size):
+                wrong = next(node for node in nodes if not 0 <= node < size)
+                raise ValueError(f"node {wrong} is named as reference or terminal but the plan has {size} nodes")
         # A frozen dataclass lets nobody assign, its own __post_init__ included.
         put = object.__setattr__
-        put(self, "downstream", tuple(tuple(readers) if readers else () for readers in downstream))
+        put(self, "downstream", tuple([tuple(readers) if readers else () for readers in downstream]))
         put(self, "depth", tuple(depth))
         put(self, "fan_in", tuple(fan_in))
         put(self, "plain", bytes(plain))

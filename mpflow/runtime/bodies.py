@@ -13,33 +13,31 @@ from mpflow.executors.port import Body
 
 def bodies_of(compiled: Compiled) -> tuple[Body, ...]:
     """Return the bodies of a compiled flow, by node."""
+    divided: set[int] = set()
+    own: set[int] = {node for node, constants in enumerate(compiled.constants) if constants}
+    own.update([node for node, tags in enumerate(compiled.tags) if tags])
+    for node, spec in enumerate(compiled.plan.specs):
+        if spec.mapped:
+            own.add(node)
+            divided.update([link.upstream for link in spec.links if link.mapped and not link.flattened])
+    own |= divided
     shared: dict[int, Body] = {}
     bodies: list[Body] = []
-    divided = {
-        link.upstream
-        for spec in compiled.plan.specs
-        if spec.mapped
-        for link in spec.links
-        if link.mapped and not link.flattened
-    }
-    for node, (spec, task, run, constants, tags) in enumerate(
-        zip(compiled.plan.specs, compiled.tasks, compiled.runs, compiled.constants, compiled.tags, strict=True)
-    ):
-        options = options_of(task)
-        alike = not (constants or tags or spec.mapped or node in divided or options.run is None)
-        body = shared.get(id(options)) if alike else None
+    for node, kind in enumerate(compiled.kinds):
+        body = shared.get(kind) if node not in own else None
         if body is None:
+            spec, task = compiled.plan.specs[node], compiled.tasks[node]
             body = Body(
-                run=run,
+                run=compiled.runs[node],
                 name=spec.name,
-                constants=constants,
-                tags=tags,
+                constants=compiled.constants[node],
+                tags=compiled.tags[node],
                 timeout=spec.timeout,
                 log_stdout=task.log_stdout,
                 mapped=spec.mapped,
                 divided=node in divided and not spec.mapped,
             )
-            if alike:
-                shared[id(options)] = body
+            if node not in own and options_of(task).run is not None:
+                shared[kind] = body
         bodies.append(body)
     return tuple(bodies)

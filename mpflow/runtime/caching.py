@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mpflow._context import context
 from mpflow.authoring.compile import Compiled
-from mpflow.authoring.task import Task, options_of
+from mpflow.authoring.task import Task
 from mpflow.engine.cache_validators import (
     CacheValidator,
     all_parameters,
@@ -93,6 +93,7 @@ class Reuse:
         self,
         specs: Sequence[TaskSpec],
         tasks: Sequence[AnyTask],
+        kinds: Sequence[int],
         bodies: Sequence[Body],
         *,
         result: Result | None,
@@ -106,16 +107,18 @@ class Reuse:
         self._caches = caches
         self._shelf = shelf
         self._terms: dict[int, _Terms] = {}
-        revalidated = {unit.node for unit in given}
-        without: set[int] = set()
-        for node, (spec, task) in enumerate(zip(specs, tasks, strict=True)):
-            # Copies share their options: where one has nothing to reuse, none has.
-            if not spec.inline and (id(options_of(task)) not in without or node in revalidated):
-                terms = _terms_of(task, result, checkpointing)
-                if terms is None:
-                    without.add(id(options_of(task)))
-                if terms is not None or node in revalidated:
-                    self._terms[node] = terms or _plain_terms(task)
+        # Copies share their options, so it takes one of them to say what all want reused.
+        one_of = dict(zip(kinds, range(len(kinds)), strict=True))
+        wanted = {
+            kind: _terms_of(tasks[node], result, checkpointing)
+            for kind, node in one_of.items()
+            if not specs[node].inline
+        }
+        if any(wanted.values()):
+            self._terms = {node: terms for node, kind in enumerate(kinds) if (terms := wanted.get(kind)) is not None}
+        for node in {unit.node for unit in given}:
+            if node not in self._terms and not specs[node].inline:
+                self._terms[node] = _plain_terms(tasks[node])
         self._prints: dict[int, tuple[dict[str, str] | None, dict[str, Any] | None]] = {}
         self._fresh: dict[int, Unit] = {}
         self._run_names: dict[int, str] = {}
@@ -316,6 +319,7 @@ def reuse_of(
     reuse = Reuse(
         compiled.plan.specs,
         compiled.tasks,
+        compiled.kinds,
         bodies,
         result=result,
         checkpointing=checkpointing,

@@ -266,6 +266,8 @@ def _restored(
     compiled: Compiled, options: RunOptions, start_nodes: frozenset[int] | None, kept: Mapping[int, Restored]
 ) -> tuple[list[Event], dict[Unit, Cached]]:
     """Sort the states given to the run: those that stand, and cached ones whose validators have yet to be asked."""
+    if not kept and not options.task_states:
+        return [], {}
     nodes = {task: node for node, task in enumerate(compiled.tasks)}
     reached = _reached(compiled.plan, start_nodes)
     stand: list[Event] = []
