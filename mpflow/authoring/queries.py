@@ -20,6 +20,7 @@ __all__ = ["Members"]
 
 AnyTask = Task[Any, Any]
 Joins = dict[AnyTask, list[Edge]]
+_STALE = (-1, -1)
 
 
 class Members:
@@ -79,7 +80,7 @@ class Members:
         self.tasks, self.edges, self.slugs = LiveSet(self.tasks), LiveSet(self.edges), dict(self.slugs)
         self._chosen, self._taken, self._order = set(self._chosen), set(self._taken), list(self._order)
         self._slug_counts, self._parameters = dict(self._slug_counts), dict(self._parameters)
-        self._joins, self._seen = None, (0, 0)
+        self._joins, self._seen = None, _STALE
 
     def _has_slug(self, slug: str) -> bool:
         if len(self._taken) != len(self.slugs):
@@ -125,8 +126,9 @@ class Members:
 
     def joins(self) -> tuple[Joins, Joins]:
         """Return the edges to each task and the edges from each, in order; tasks without any are missing."""
-        if self._joins is None or self._seen != (self.tasks.changes, self.edges.changes):
+        if self._seen != (self.tasks.changes, self.edges.changes):
             self._catch_up()
+        if self._joins is None:
             to: Joins = {}
             from_: Joins = {}
             for edge in self._order:
