@@ -45,8 +45,10 @@ class Orders:
 
     def order_for(self, job: Job, inputs_given: Sequence[Input] | None = None) -> Order:
         """Make the order of a job, with these inputs in the place of its own; raises PayloadError for what cannot be pickled."""
-        given = job.inputs if inputs_given is None else inputs_given
-        body = self._bodies[job.node]
+        unit, attempt, node, index, run_count, slug, given, own = job
+        if inputs_given is not None:
+            given = inputs_given
+        body = self._bodies[node]
         ready = self._prepared.get(id(body))
         if ready is None:
             ready = self._prepared[id(body)] = self._prepare(body)
@@ -55,20 +57,11 @@ class Orders:
         inputs: tuple[tuple[str, bytes | list[bytes]], ...] = ()
         extra: bytes | None = None
         size, apart = ready.size, False
-        if given or job.extra:
+        if given or own:
             inputs, size, apart = self._encode_inputs(job, given, size)
-            if job.extra:
-                extra = self._encode(dict(job.extra), f"task {self._name(job)!r}: its own context")
-        order = Order(
-            (job.attempt << ATTEMPT_SHIFT) | job.unit,
-            ready.work,
-            job.slug,
-            job.index,
-            job.run_count,
-            inputs,
-            extra,
-            size,
-        )
+            if own:
+                extra = self._encode(dict(own), f"task {self._name(job)!r}: its own context")
+        order = Order((attempt << ATTEMPT_SHIFT) | unit, ready.work, slug, index, run_count, inputs, extra, size)
         order.apart = apart
         return order
 
