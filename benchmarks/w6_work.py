@@ -57,8 +57,9 @@ def _with_start(make: Callable[[], Any], graph: Graph) -> Callable[[], list[obje
         from mpflow import Flow, task
         from mpflow.executors import ProcessExecutor
 
+        work: Any = task(spin)
         with Flow("work") as flow:
-            calls = [task(node.run)(*node.constants) for node in graph]
+            calls = [work(*node.constants) for node in graph]
 
         def ours() -> list[object]:
             state = flow.run(executor=ProcessExecutor(make().workers))

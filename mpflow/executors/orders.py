@@ -20,25 +20,20 @@ UNIT_MASK: Final = (1 << ATTEMPT_SHIFT) - 1
 """The number of a job in the pool is that of its attempt, shifted, and that of its unit."""
 
 
-class _Prepared:
-    """What is sent for one node, encoded once."""
-
-    __slots__ = ("error", "size", "work")
-
-    def __init__(self) -> None:
-        self.work = Work(body=0, spec=0)
-        self.size = 0
-        self.error: PayloadError | None = None
+_Known = tuple[int, str, tuple[str, ...], bool, bool, int]
+"""What bodies have in common that differ in their constants: the callable as it was taught, name, tags, log_stdout, divided, limit."""
 
 
 class Orders:
     """Makes the orders of one run for a pool."""
 
-    __slots__ = ("_bodies", "_body_ids", "_encode", "_lasting", "_pool", "_prepared")
+    __slots__ = ("_bodies", "_body_ids", "_encode", "_known", "_lasting", "_pool", "_prepared")
 
     def __init__(self, pool: Pool, bodies: Sequence[Body], encode: codec.Encoder) -> None:
         self._pool, self._bodies, self._encode = pool, bodies, encode
-        self._prepared: dict[int, _Prepared] = {}
+        self._prepared: dict[int, tuple[Work, int] | PayloadError] = {}
+        """By body: what is sent for it, and how many bytes its constants take."""
+        self._known: dict[tuple[object, ...], _Known] = {}
         self._body_ids: dict[int, int | PayloadError] = {}
         self._lasting: set[int] = set()
         """What of them workers keep when the run is over."""
@@ -51,17 +46,18 @@ class Orders:
         body = self._bodies[node]
         ready = self._prepared.get(id(body))
         if ready is None:
-            ready = self._prepared[id(body)] = self._prepare(body)
-        if ready.error is not None:
-            raise ready.error
+            ready = self._prepare(body)
+        if isinstance(ready, PayloadError):
+            raise ready
+        work, size = ready
         inputs: tuple[tuple[str, bytes | list[bytes]], ...] = ()
         extra: bytes | None = None
-        size, apart = ready.size, False
+        apart = False
         if given or own:
             inputs, size, apart = self._encode_inputs(job, given, size)
             if own:
                 extra = self._encode(dict(own), f"task {self._name(job)!r}: its own context")
-        order = Order((attempt << ATTEMPT_SHIFT) | unit, ready.work, slug, index, run_count, inputs, extra, size)
+        order = Order((attempt << ATTEMPT_SHIFT) | unit, work, slug, index, run_count, inputs, extra, size)
         order.apart = apart
         return order
 
@@ -103,34 +99,43 @@ class Orders:
     def _beside(self, data: bytes) -> bytes:
         return data if len(data) < LARGE else self._pool.depot.store(data)
 
-    def _prepare(self, body: Body) -> _Prepared:
-        ready = _Prepared()
-        lessons = self._pool.lessons
+    def _prepare(self, body: Body) -> tuple[Work, int] | PayloadError:
+        run, name, constants, tags, timeout, log_stdout, mapped, divided = body
+        alike = (id(run), name, tags, timeout, log_stdout, divided)
+        encoded: bytes | None = None
+        size = 0
         try:
-            known = self._body_id(body)
-            constants: bytes | None = None
-            if body.constants:
-                constants = self._beside(self._encode_constants(body))
-                ready.size = len(constants)
-            tags = tuple(str(tag) for tag in body.tags)
-            spec = (known, constants, _plain(body.name), tags, body.log_stdout, body.divided)
-            limit = 0 if body.timeout is None else max(1, int(body.timeout * 1e9))
-            sent: int | tuple[object, ...] = spec
-            if constants is None:
-                # A key of body ids that do not last is never met again.
-                sent = lessons.teach_lasting(spec, lambda: spec) if known in self._lasting else lessons.teach(spec)
-            elif body.mapped:
-                sent = lessons.teach(spec)
-                ready.size = 0
-            # Other constants belong to one node, which as a rule is one job.
-            ready.work = Work(body=known, spec=sent, limit_ns=limit, note=body)
+            known = self._known.get(alike)
+            if known is None:
+                limit = 0 if timeout is None else max(1, int(timeout * 1e9))
+                known = self._body_id(body), _plain(name), tuple(map(str, tags)), log_stdout, divided, limit
+                self._known[alike] = known
+            if constants:
+                encoded = self._beside(self._encode_constants(body))
+                size = len(encoded)
         except PayloadError as error:
-            ready.error = error
+            self._prepared[id(body)] = error
+            return error
+        taught, plain_name, plain_tags, _, _, limit = known
+        spec = (taught, encoded, plain_name, plain_tags, log_stdout, divided)
+        lessons = self._pool.lessons
+        if encoded is None:
+            # A key of body ids that do not last is never met again.
+            sent = lessons.teach_lasting(spec, lambda: spec) if taught in self._lasting else lessons.teach(spec)
+            ready = Work(taught, sent, limit, body), 0
+        elif mapped:
+            ready = Work(taught, lessons.teach(spec), limit, body), 0
+        else:
+            # Other constants belong to one node, which as a rule is one job.
+            ready = Work(taught, spec, limit, body), size
+            if type(encoded) is bytes:
+                return ready
+        self._prepared[id(body)] = ready
         return ready
 
     def _encode_constants(self, body: Body) -> bytes:
         try:
-            return self._encode(dict(body.constants), "")
+            return self._encode(body.constants if type(body.constants) is dict else dict(body.constants), "")
         except PayloadError:
             for key, value in body.constants.items():
                 self._encode(value, f"task {body.name!r}: argument {key!r}")

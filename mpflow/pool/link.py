@@ -29,7 +29,7 @@ class Work:
 
     __slots__ = ("apart", "body", "limit_ns", "note", "spec")
 
-    def __init__(self, *, body: int, spec: int | tuple[object, ...], limit_ns: int = 0, note: object = None) -> None:
+    def __init__(self, body: int, spec: int | tuple[object, ...], limit_ns: int = 0, note: object = None) -> None:
         self.body = body
         """What the callable was taught as."""
         self.spec = spec

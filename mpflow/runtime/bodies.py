@@ -10,34 +10,34 @@ from mpflow.authoring.compile import Compiled
 from mpflow.authoring.task import options_of
 from mpflow.executors.port import Body
 
+_new = tuple.__new__
+
 
 def bodies_of(compiled: Compiled) -> tuple[Body, ...]:
     """Return the bodies of a compiled flow, by node."""
+    specs, tasks, runs = compiled.plan.specs, compiled.tasks, compiled.runs
+    mapped: set[int] = set()
     divided: set[int] = set()
-    own: set[int] = {node for node, constants in enumerate(compiled.constants) if constants}
-    own.update([node for node, tags in enumerate(compiled.tags) if tags])
-    for node, spec in enumerate(compiled.plan.specs):
+    for node, spec in enumerate(specs):
         if spec.mapped:
-            own.add(node)
+            mapped.add(node)
             divided.update([link.upstream for link in spec.links if link.mapped and not link.flattened])
-    own |= divided
-    shared: dict[int, Body] = {}
+    patterns: dict[int, Body] = {}
+    """What copies have in common; one that differs in nothing else is given this very body."""
     bodies: list[Body] = []
-    for node, kind in enumerate(compiled.kinds):
-        body = shared.get(kind) if node not in own else None
-        if body is None:
-            spec, task = compiled.plan.specs[node], compiled.tasks[node]
-            body = Body(
-                run=compiled.runs[node],
-                name=spec.name,
-                constants=compiled.constants[node],
-                tags=compiled.tags[node],
-                timeout=spec.timeout,
-                log_stdout=task.log_stdout,
-                mapped=spec.mapped,
-                divided=node in divided and not spec.mapped,
+    for node, (kind, constants, tags) in enumerate(zip(compiled.kinds, compiled.constants, compiled.tags, strict=True)):
+        pattern = patterns.get(kind)
+        if pattern is None:
+            pattern = patterns[kind] = Body(
+                runs[node], specs[node].name, {}, timeout=specs[node].timeout, log_stdout=tasks[node].log_stdout
             )
-            if node not in own and options_of(task).run is not None:
-                shared[kind] = body
-        bodies.append(body)
+        shares = not constants and not tags and node not in mapped and node not in divided
+        if shares and options_of(tasks[node]).run is not None:
+            bodies.append(pattern)
+            continue
+        _, name, _, _, timeout, log_stdout, _, _ = pattern
+        many = node in mapped
+        # By position, and past the generated constructor, which takes twice as long.
+        own = (runs[node], name, constants, tags, timeout, log_stdout, many, node in divided and not many)
+        bodies.append(_new(Body, own))
     return tuple(bodies)
