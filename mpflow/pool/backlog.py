@@ -12,7 +12,7 @@ from typing import Final
 
 from mpflow.pool.link import Link, Order
 
-BUDGET_NS: Final = 20_000_000
+BUDGET_NS: Final = 40_000_000
 """Measured work to keep queued at one worker; a job nobody has measured counts as all of it."""
 DEEPEST: Final = 256
 """Most jobs queued at one worker."""

@@ -16,7 +16,7 @@ from mpflow.worker.protocol import BEGUN, NEVER
 _FIRST_S: Final = 0.001
 _RAREST_S: Final = 0.05
 _NEVER_S: Final = float("inf")
-_CALM_NS: Final = 10_000_000
+_CALM_NS: Final = 20_000_000
 """How long workers keep reports to themselves at most. An awakening of the main process costs some 100 µs on a machine that is busy."""
 _SATED_NS: Final = 2_000_000
 """How much measured work each of them must have for that."""
