@@ -56,7 +56,7 @@ def compile_flow(graph: Graph, parameters: Mapping[str, object]) -> Compiled:
     nodes = {task: node for node, task in enumerate(tasks)}
     to, from_ = graph.joins()
     slugs = graph.slugs
-    known: dict[int, _Kind] = {}
+    known: dict[int, tuple[int, _Kind]] = {}
     specs: list[TaskSpec] = []
     runs: list[Callable[..., Any]] = []
     tags: list[tuple[str, ...]] = []
@@ -64,12 +64,11 @@ def compile_flow(graph: Graph, parameters: Mapping[str, object]) -> Compiled:
     # All that is asked of a task in one go: there may be more of them than fit the processor's caches.
     for task in tasks:
         options = options_of(task)
-        number = id(options)
-        kind = known.get(number)
-        if kind is None:
-            kind = known[number] = _kind(task, options)
+        found = known.get(id(options))
+        if found is None:
+            found = known[id(options)] = len(known), _kind(task, options)
+        number, (name, like, run, _) = found
         kinds.append(number)
-        name, like, run, _ = kind
         links = _links(edges, nodes) if (edges := to.get(task)) else ()
         # By position, and past the generated constructor: _replace would take ten times as long.
         spec = _new(TaskSpec, (name, slugs[task], links) + like)  # noqa: RUF005 - unpacking takes twice as long
@@ -84,7 +83,7 @@ def compile_flow(graph: Graph, parameters: Mapping[str, object]) -> Compiled:
     everyone = range(len(tasks))
     judged = graph.reference_tasks()
     bound = graph.constants
-    shown = {number for number, kind in known.items() if kind[3]}
+    shown = {number for number, kind in known.values() if kind[3]}
     return Compiled(
         plan=Plan(
             tuple(specs),
