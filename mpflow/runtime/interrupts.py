@@ -19,7 +19,7 @@ _told: ContextVar[Callable[[int], None] | None] = ContextVar("mpflow_interrupts_
 def patiently(told: Callable[[int], None]) -> Iterator[None]:
     """Let the first Ctrl-C wait for what runs, in a run that begins in here; the second kills, as the first does otherwise.
 
-    `told` is called at each one, from the signal handler, with its number.
+    `told` is called at each one, from the signal handler, with its number, and never while it is still at the one before.
     """
     token = _told.set(told)
     try:
@@ -47,13 +47,25 @@ class Interrupts:
         self._told = _told.get()
         self.patient = self._told is not None
         """Whether what runs is waited for after the first Ctrl-C, for as long as it takes."""
+        self._telling = False
+        self._heard = 0
+        """How many of them have been told."""
         self.idle = False
         """Whether this thread sleeps although it counts as running foreign code, so that there is nothing to wait for."""
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.count += 1
+        if self._telling:
+            # Another one while the last is still being told: whoever tells goes on to this one.
+            return
         if self._told is not None:
-            self._told(self.count)
+            self._telling = True
+            try:
+                while self._heard < self.count:
+                    self._heard += 1
+                    self._told(self._heard)
+            finally:
+                self._telling = False
         if self.foreign and (self.idle or self.count > 1 or not self.patient):
             raise CtrlC
         self._wake()

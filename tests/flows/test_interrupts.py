@@ -10,6 +10,8 @@ import textwrap
 
 import pytest
 
+from mpflow.runtime.interrupts import Interrupts, patiently
+
 SCRIPT = """
 import sys, time, threading
 from mpflow import Flow, task
@@ -83,7 +85,8 @@ with Flow("interrupted") as flow:
     c = after(b)
 
 try:
-    with patiently(lambda count: print("told", count, flush=True)):
+    # Past all buffers: a signal may come in the middle of a print.
+    with patiently(lambda count: os.write(1, b"told %d\\n" % count)):
         flow.run(executor=sys.argv[1])
 except KeyboardInterrupt as stop:
     states = stop.state.result
@@ -133,3 +136,18 @@ def test_a_patient_run_does_not_wait_for_a_retry(tmp_path) -> None:
         finally:
             child.kill()
     assert out == "told 1\nstate None Pending\n"
+
+
+def test_one_is_told_after_the_other() -> None:
+    heard = []
+
+    def told(count: int) -> None:
+        heard.append(f"{count} begins")
+        if count == 1:
+            signal.raise_signal(signal.SIGINT)
+        heard.append(f"{count} ends")
+
+    with patiently(told), Interrupts(lambda: heard.append("woken")) as interrupts:
+        signal.raise_signal(signal.SIGINT)
+    assert heard == ["1 begins", "1 ends", "2 begins", "2 ends", "woken"]
+    assert interrupts.count == 2
