@@ -126,8 +126,11 @@ def _kind(task: AnyTask, options: TaskOptions) -> _Kind:
 
 
 def _links(edges: Sequence[Edge], nodes: Mapping[AnyTask, int]) -> tuple[Link, ...]:
-    # An Edge is (upstream, downstream, key, mapped, flattened).
-    return tuple([_new(Link, (nodes[edge[0]], edge[2], edge[3], edge[4], edge)) for edge in edges])
+    links = []
+    for edge in edges:
+        upstream, _, key, mapped, flattened = edge
+        links.append(_new(Link, (nodes[upstream], key, mapped, flattened, edge)))
+    return tuple(links)
 
 
 def _likeness(options: TaskOptions, *, inline: bool) -> TaskSpec:
