@@ -68,6 +68,9 @@ def show_decisions(out: Console, decisions: Sequence[Decision]) -> None:
         indexes = groups.setdefault((each.slug, each.name, each.action, each.reason), [])
         if each.index is not None:
             indexes.append(each.index)
+    slugs: dict[str, set[str]] = {}
+    for each in decisions:
+        slugs.setdefault(each.name, set()).add(each.slug)
     order = {slug: place for place, slug in enumerate(dict.fromkeys(each.slug for each in decisions))}
     rows = sorted(groups.items(), key=lambda row: (order[row[0][0]], row[0][2] == REUSE))
     show_table(
@@ -75,10 +78,10 @@ def show_decisions(out: Console, decisions: Sequence[Decision]) -> None:
         ("TASK", "", "WHY"),
         (
             (
-                Text(words.children(name, indexes), style="bold"),
+                Text(words.children(name if len(slugs[name]) == 1 else slug, indexes), style="bold"),
                 Text(action, style=_STYLES.get(action, "")),
                 reason,
             )
-            for (_, name, action, reason), indexes in rows
+            for (slug, name, action, reason), indexes in rows
         ),
     )

@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Collection, Iterable, Mapping
 
+from mpflow.authoring.parameter import Parameter
 from mpflow.cli.complaint import Complaint
 
 
@@ -91,6 +92,17 @@ def check_names(given: Mapping[str, object], known: Mapping[str, bool], flow_nam
     missing = [name for name, required in known.items() if required and name not in given]
     if missing:
         raise Complaint(f"flow {flow_name!r} needs a value for {_listed(missing)}; give it as -p {missing[0]}=VALUE")
+
+
+def check_values(parameters: Iterable[Parameter], given: Mapping[str, object]) -> None:
+    """Complain about a value that a parameter can make nothing of, such as text that is no time."""
+    for parameter in parameters:
+        if parameter.name in given:
+            # A parameter may be of a class of the user's.
+            try:
+                parameter.value_from(given)
+            except Exception as error:  # noqa: BLE001 - see above
+                raise Complaint(str(error) or f"parameter {parameter.name!r}: {type(error).__name__}") from None
 
 
 def _listed(names: Collection[str]) -> str:

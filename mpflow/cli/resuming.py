@@ -13,7 +13,7 @@ from mpflow.cli.complaint import Complaint
 from mpflow.cli.deciding import decided, show_decisions, summed_up
 from mpflow.cli.keeping import Kept, options_before
 from mpflow.cli.naming import task_named
-from mpflow.cli.parameters import check_names, read_file, read_limits, read_pairs
+from mpflow.cli.parameters import check_names, check_values, read_file, read_limits, read_pairs
 from mpflow.cli.running import Asked, overlaid, play
 from mpflow.cli.stored_states import parameters_of
 from mpflow.cli.stores import flags, reading, the_run
@@ -26,6 +26,7 @@ from mpflow.runtime.settings import looking_from
 from mpflow.store import SQLiteStore
 from mpflow.store.facts import RUNNING, Run
 from mpflow.store.port import KeptTask
+from mpflow.store.reading import split_index
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +56,7 @@ def resume_run(run: str, wanted: Wanted, asked: Asked) -> int:
     flow = target.flow
     known = {each.name: each.required and each.name not in before for each in flow.parameters()}
     check_names(given, known, flow.name)
+    check_values(flow.parameters(), given)
     approved = [_approved(flow, name, kept, short) for name in wanted.approve]
     rerun = [_named(flow, name, kept, short) for name in wanted.rerun]
     store = SQLiteStore(path, target=full_name(wanted.target) if wanted.target else found.target)
@@ -85,10 +87,16 @@ def _named(flow: Flow, text: str, kept: Mapping[str, KeptTask], short: str) -> s
     try:
         return flow.slugs[task_named(flow, text)]
     except Complaint:
-        if any(text in (slug, row.name) for slug, row in kept.items()):
+        called_so = any(task.name == text for task in flow.tasks)
+        if not called_so and any(text in (slug, row.name) for slug, row in kept.items()):
             raise Complaint(
                 f"flow {flow.name!r} no longer has a task {text!r}, which run {short} knows; "
                 "put it back, or name one that the flow has"
+            ) from None
+        name, index = split_index(text)
+        if index is not None and any(task.name == name or flow.slugs[task] == name for task in flow.tasks):
+            raise Complaint(
+                f"{text!r} is one child of a mapped task; a resume approves or reruns mapped tasks as a whole: name {name!r}"
             ) from None
         raise
 

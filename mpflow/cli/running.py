@@ -18,7 +18,7 @@ from mpflow.cli.complaint import Complaint
 from mpflow.cli.deciding import advice
 from mpflow.cli.keeping import Kept, keep, show_header
 from mpflow.cli.log_lines import show_logs
-from mpflow.cli.parameters import check_names, read_file, read_limits, read_pairs
+from mpflow.cli.parameters import check_names, check_values, read_file, read_limits, read_pairs
 from mpflow.cli.showing import outcome
 from mpflow.cli.starting import begin_at, reached
 from mpflow.cli.stores import store_path
@@ -74,6 +74,7 @@ def run_target(target: str, asked: Asked) -> int:
     assert isinstance(in_file, Mapping)
     known = {parameter.name: parameter.required and not asked.resume for parameter in found.flow.parameters()}
     check_names({**in_file, **given}, known, found.flow.name)
+    check_values(found.flow.parameters(), {**in_file, **given})
     with looking_from(directory_of(target)):
         arguments = overlaid(found, asked, given, limits, store_path(asked.store, directory_of(target)))
         if asked.dry_run:

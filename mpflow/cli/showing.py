@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
 
 from rich.console import Console
 from rich.text import Text
@@ -95,8 +97,10 @@ def outcome(
     units = reader.units(run, failed=True, limit=_FAILURES)
     # A trigger that said no to a run that went well is a branch not taken.
     relevant = [unit for unit in units if unit.state != "TriggerFailed" or run.standing != "Success"]
-    show_failures(out, map(failure_of, relevant), debug=f"mpflow debug{where} {short}", brief=told)
     waiting = reader.units(run, state="Paused") if run.counts.get("Paused") else []
+    if relevant or waiting:
+        relevant, waiting = _told_apart(reader, run, relevant), _told_apart(reader, run, waiting)
+    show_failures(out, map(failure_of, relevant), debug=f"mpflow debug{where} {short}", brief=told)
     paused = [(unit.name, None if unit.index < 0 else unit.index) for unit in waiting]
     show_paused(out, paused, approve=f"mpflow resume{where} {short} --approve")
     flying = reader.in_flight(run) if run.standing in (RUNNING, DIED, "Interrupted") else []
@@ -149,6 +153,16 @@ def _next(run: Run, short: str, where: str, resume: str | None) -> Text:
     )
 
 
+def _told_apart(reader: Reader, run: Run, units: Sequence[UnitFacts]) -> list[UnitFacts]:
+    """Call units by the slug of their task where another task has the same name."""
+    shared = _shared_names(reader.tasks(run))
+    return [unit._replace(name=unit.slug) if unit.name in shared else unit for unit in units]
+
+
+def _shared_names(tasks: Iterable[TaskFacts]) -> set[str]:
+    return {name for name, number in Counter(task.name for task in tasks).items() if number > 1}
+
+
 def failure_of(unit: UnitFacts) -> Failure:
     """Describe a failed unit of a store."""
     return Failure(
@@ -166,6 +180,7 @@ def failure_of(unit: UnitFacts) -> Failure:
 
 def _tasks(out: Console, reader: Reader, run: Run, sort: str | None) -> None:
     tasks = [task for task in reader.tasks(run) if not task.inline]
+    shared = _shared_names(tasks)
     if sort is not None:
         tasks.sort(key=lambda task: task.rss if sort == "rss" else task.seconds, reverse=True)
     show_table(
@@ -173,7 +188,7 @@ def _tasks(out: Console, reader: Reader, run: Run, sort: str | None) -> None:
         ("TASK", "STATES", "TIME", "CPU", "PEAK"),
         (
             (
-                Text(task.name + ("[]" if task.mapped else ""), style="bold"),
+                Text((task.slug if task.name in shared else task.name) + ("[]" if task.mapped else ""), style="bold"),
                 _states(task),
                 words.duration(task.seconds) if task.counts else "",
                 words.duration(task.cpu) if task.cpu else "",

@@ -73,7 +73,10 @@ def with_values(
         if isinstance(task, Constant):
             whole[task] = Success(None, task.value)
         elif isinstance(task, Parameter) and task.name in parameters:
-            whole[task] = Success(None, parameters[task.name])
+            try:
+                whole[task] = Success(None, task.value_from(parameters))
+            except (ValueError, TypeError) as error:
+                raise Complaint(str(error)) from None
     return whole
 
 

@@ -107,6 +107,9 @@ class Recorder:
                     continue
             else:
                 node, index = scheduler.unit(uid)
+                if node not in self._widths:
+                    # Children may rest, paused by their trigger, without an attempt.
+                    self._note_width(node)
             record = scheduler.record(uid)
             facts = self._facts(uid)
             began = started.pop(uid, None)

@@ -411,3 +411,52 @@ def test_what_python_began_is_resumed_from_the_command_line(
     marks(tmp_path)
     said(capfd, "resume", "last")
     assert marks(tmp_path) == ["simulate 2", "total"]
+
+
+SAME_NAMES = """
+from mpflow import DateTimeParameter
+from mpflow.triggers import manual_only
+
+@task
+def boom(x):
+    raise ValueError(x)
+
+@task(trigger=manual_only)
+def approve(x):
+    return x
+
+@task
+def year(when):
+    return when.year
+
+with Flow("names") as flow:
+    boom(1), boom(2)
+    approve(1), approve(2), approve.map([1, 2])
+    year(DateTimeParameter("when", default="2020-01-01", required=False))
+"""
+
+
+def test_tasks_of_one_name_are_told_apart(flow_file: Callable[..., str], capfd: pytest.CaptureFixture[str]) -> None:
+    file = flow_file(SAME_NAMES, "names.py")
+    out = said(capfd, "run", file, "-e", "sync", "--run-id", "r", code=3)
+    assert "mpflow debug r boom-2 --pdb" in out
+    for slug in ("approve-1", "approve-2", "approve-3"):
+        assert f"--approve {slug}\n" in out
+    assert "boom-1 " in said(capfd, "show", "r", "--tasks")
+    dry = said(capfd, "resume", "r", "--dry-run")
+    assert "boom-2 " in dry
+    assert re.search(r"approve-3\[0–1\] \(2\) +wait +paused", dry)
+    many = said(capfd, "resume", "r", "--rerun", "boom", "--dry-run", code=2)
+    assert "has 2 tasks called 'boom'; say which by its slug: boom-1, boom-2" in many
+    child = said(capfd, "resume", "r", "--approve", "approve-3[1]", code=2)
+    assert "one child of a mapped task" in child
+
+
+def test_times_given_as_text_are_checked_and_debugged_as_times(
+    flow_file: Callable[..., str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    file = flow_file(SAME_NAMES, "names.py")
+    wrong = said(capfd, "run", file, "-e", "sync", "-p", "when=oops", code=2)
+    assert "parameter 'when' is 'oops', which is no time" in wrong
+    said(capfd, "run", file, "-e", "sync", "-p", "when=2021-02-03", "--run-id", "t", code=3)
+    assert "2021" in said(capfd, "debug", "t", "year")
