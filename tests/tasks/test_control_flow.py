@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from mpflow import Flow
 from mpflow._context import context
 from mpflow.authoring.decorators import task
 from mpflow.authoring.edge import Edge
@@ -187,3 +188,19 @@ def test_pause_task():
         pause_task("why")
     with context(resume=True):
         pause_task("why")
+
+
+def test_a_value_is_a_branch_that_is_never_skipped():
+    with Flow("f") as flow:
+        with case(show(False), True):
+            a = show(1)
+        by_default, first, none = merge(a, "by default"), merge("first", a), merge(a, None)
+        after = show(by_default)
+    found = flow.run().result
+    assert [found[one].result for one in (by_default, first, none, after)] == [
+        "by default",
+        "first",
+        None,
+        "by default",
+    ]
+    assert not found[none].is_skipped()

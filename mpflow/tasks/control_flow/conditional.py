@@ -7,11 +7,11 @@ from typing import Any, ClassVar
 
 from mpflow.authoring.decorators import tags
 from mpflow.authoring.function_task import FunctionTask
-from mpflow.authoring.literals import as_task
+from mpflow.authoring.literals import as_task, is_constant
 from mpflow.authoring.task import Task
 from mpflow.engine.signals import SKIP
 from mpflow.engine.state import State
-from mpflow.triggers import not_all_skipped
+from mpflow.triggers import all_successful, not_all_skipped
 
 __all__ = ["CompareValue", "Merge", "ifelse", "merge", "switch"]
 
@@ -98,7 +98,11 @@ def ifelse(condition: Any, true_task: Any, false_task: Any, mapped: bool = False
 def merge(*tasks: Any, flow: Any = None, mapped: bool = False, **options: Any) -> Any:
     """Return a task with the result of the first of these branches that is not skipped.
 
-    `options` are those of a Task. Raises ValueError for skip_on_upstream_skip=True.
+    A branch may be a value, which is never skipped: `merge(branch, "by default")`. `options` are those of a Task. Raises ValueError
+    for skip_on_upstream_skip=True.
     """
     branches = {f"task_{number}": task for number, task in enumerate(tasks, 1)}
+    if any(map(is_constant, tasks)):
+        # A value is nothing upstream, so the usual trigger would not know that there is a branch that was not skipped.
+        options.setdefault("trigger", all_successful)
     return Merge(**options).bind(**branches, flow=flow, mapped=mapped)
