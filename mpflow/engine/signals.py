@@ -176,7 +176,7 @@ class SignalPayload(NamedTuple):
     """A signal as plain data, for another process to build its state from."""
 
     name: str
-    """The signal's name; for a user's subclass, that of the signal it derives from."""
+    """The name of the signal, or of the one that a user's class derives from."""
     message: str | None
     result: Any
     """What `result=` gave; None where the result is the signal itself."""
@@ -186,6 +186,8 @@ class SignalPayload(NamedTuple):
     """What was set on the signal."""
     extras: dict[str, Any]
     """The state's other data (start_time, run_count, …), and attributes set on the state, by name."""
+    kind: type[Signal] | None = None
+    """A class of the user's, where the signal is of one."""
 
 
 def payload_of(signal: Signal) -> SignalPayload:
@@ -205,12 +207,13 @@ def payload_of(signal: Signal) -> SignalPayload:
         has_result=not own,
         attributes={key: value for key, value in signal.__dict__.items() if key != "state"},
         extras={**extras, **state.__dict__},
+        kind=None if type(signal).__name__ == name and _BUILT_IN[name] is type(signal) else type(signal),
     )
 
 
 def state_from(payload: SignalPayload) -> State:
     """Build the state a payload stands for; where no result was given, its result is a new signal, attributes and all."""
-    kind = _BUILT_IN[payload.name]
+    kind = payload.kind or _BUILT_IN[payload.name]
     signal = _bare(kind, () if payload.message is None else (payload.message,))
     signal.__dict__.update(payload.attributes)
     signal.state = state = kind.state_type(payload.message, payload.result if payload.has_result else signal)

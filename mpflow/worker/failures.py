@@ -42,6 +42,16 @@ def _harmless(error: BaseException) -> bool:
     return type(error).__module__ == "builtins" and not error.__dict__ and _PLAIN.issuperset(map(type, error.args))
 
 
+def _travels(kind: type) -> bool:
+    """Whether a signal's own class can go along; where it cannot, the one it derives from stands for it."""
+    try:
+        encode_result(kind)
+    # Pickling a class runs the code of its metaclass, which is the user's.
+    except BaseException:  # noqa: BLE001
+        return False
+    return True
+
+
 def failure_of(state: State, announce: Callable[[str, str, str], None]) -> tuple[bytes | None, str, str, str]:
     """What to send for an attempt that did not simply return: a pickle of its exception, signal or state, and plain words.
 
@@ -51,9 +61,12 @@ def failure_of(state: State, announce: Callable[[str, str, str], None]) -> tuple
     """
     result = state.result
     carried: object = state
-    if isinstance(result, Signal):
+    # Not by isinstance, which asks an exception what class it says it is of.
+    if issubclass(type(result), Signal):
         carried = payload_of(result)
-    elif isinstance(result, BaseException):
+        if carried.kind is not None and not _travels(carried.kind):
+            carried = carried._replace(kind=None)
+    elif issubclass(type(result), BaseException):
         kind, text, trace = tell(result)
         if not _harmless(result):
             announce(kind, text, trace)

@@ -222,3 +222,30 @@ def test_a_signal_that_is_returned_is_a_value(executor: Executor, kind: type) ->
     assert type(state.result[a]) is Success
     assert state.result[a].result.kept == 7
     assert state.result[b].result == (True, 7)
+
+
+class Mine(signals.FAIL):
+    """A signal of the user's."""
+
+
+def test_a_signal_of_the_users_own_class_stays_one(executor: Executor) -> None:
+    @task
+    def raise_it():
+        signal = Mine("mine")
+        signal.extra = 3
+        raise signal
+
+    @task
+    def raise_a_local_one():
+        class Local(signals.FAIL):
+            pass
+
+        raise Local("local")
+
+    with Flow("f") as flow:
+        mine, local = raise_it(), raise_a_local_one()
+    found = flow.run(executor=executor).result
+    assert type(found[mine].result) is Mine
+    assert found[mine].result.extra == 3
+    assert type(found[local]) is Failed
+    assert isinstance(found[local].result, signals.FAIL)
