@@ -7,7 +7,7 @@ found without a worker being bothered, and a result that comes back pickled is p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -295,6 +295,10 @@ class Reuse:
             if isinstance(state, Cached):
                 entry = _Kept(self._specs[unit.node].slug, unit.index, state)
                 key = self._terms[unit.node].key
+                if isinstance(self._caches, MutableMapping):
+                    # The user's own, in the place of what this process keeps.
+                    self._caches[key] = [*(self._caches.get(key) or ()), state]
+                    continue
                 _KEPT[key] = [old for old in _KEPT.get(key, ()) if _worth(old, entry, now)] + [entry]
         self._fresh.clear()
 

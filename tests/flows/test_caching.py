@@ -680,3 +680,23 @@ def test_all_of_it_survives_pauses_and_retries(executor: Executor, tmp_path: Pat
     second = flow.run(executor=executor, task_states={**first.result, waited: Resume()}, start_tasks=[waited])
     assert second.result[waited].result == (3, "n1")
     assert not isinstance(second.result[waited], Pending)
+
+
+def test_caches_of_the_users_own_are_filled_and_used() -> None:
+    calls = []
+
+    @task(cache_for=MINUTE)
+    def count(x: int) -> int:
+        calls.append(x)
+        return x
+
+    with Flow("f") as flow:
+        count(1)
+    mine: dict[str, Any] = {}
+    with context(caches=mine):
+        flow.run()
+        flow.run()
+    assert calls == [1]
+    assert [type(state) for state in mine["count"]] == [Cached]
+    flow.run()
+    assert calls == [1, 1]
