@@ -20,6 +20,9 @@ UNIT_MASK: Final = (1 << ATTEMPT_SHIFT) - 1
 """The number of a job in the pool is that of its attempt, shifted, and that of its unit."""
 
 
+_NO_LIMIT_S: Final = 1e9
+"""A time limit longer than this, thirty years, is none: nanoseconds are counted in 64 bits."""
+
 _Known = tuple[int, str, tuple[str, ...], bool, bool, int]
 """What bodies have in common that differ in their constants: the callable as it was taught, name, tags, log_stdout, divided, limit."""
 
@@ -107,7 +110,7 @@ class Orders:
         try:
             known = self._known.get(alike)
             if known is None:
-                limit = 0 if timeout is None else max(1, int(timeout * 1e9))
+                limit = 0 if timeout is None or timeout > _NO_LIMIT_S else max(1, int(timeout * 1e9))
                 known = self._body_id(body), _plain(name), tuple(map(str, tags)), log_stdout, divided, limit
                 self._known[alike] = known
             if constants:

@@ -104,6 +104,10 @@ class ProcessExecutor:
         self._env = dict(env or {})
         self._pool: Pool | None = None
         self._keep = False
+        self._spoiled = False
+        """Whether something was raised in the middle of the pool's own work, by a signal handler, say."""
+        self._owner = os.getpid()
+        """The process whose workers these are."""
         self._taken = threading.Lock()
         """Held from the opening to the closing of a run."""
         self._bodies: Sequence[Body] = ()
@@ -141,6 +145,9 @@ class ProcessExecutor:
 
         Raises PayloadError naming the key if a context value cannot be pickled, WorkersUnavailable if no worker starts.
         """
+        if os.getpid() != self._owner:
+            # A copy of the process that has the workers: they are not ours to use, and a run may have been under way there.
+            self._owner, self._pool, self._taken = os.getpid(), None, threading.Lock()
         if not self._taken.acquire(blocking=False):
             raise RuntimeError(
                 f"{self!r} is in use by another run; give each flow that runs at the same time one of its own"
@@ -164,7 +171,8 @@ class ProcessExecutor:
             self._base = dict(context)
             self._orders = Orders(self._pool, bodies, self._encode)
             self._pool.begin_run(self._settings(), *_split(self._base, self._encode))
-        except BaseException:
+        except BaseException as error:
+            self._spoiled = not isinstance(error, PayloadError)
             self.close()
             raise
         self._slots = self._pool.capacity
@@ -179,7 +187,7 @@ class ProcessExecutor:
                 orders.append(order_for(job))
             except PayloadError as error:
                 self._refuse(job, error)
-        self._at_work().submit(orders)
+        self._send(orders)
 
     def submit_ahead(self, jobs: Sequence[Job], ahead: Sequence[Job]) -> None:
         """Send jobs to the workers, and behind them those that are to begin once they have succeeded, where these share a worker."""
@@ -218,11 +226,19 @@ class ProcessExecutor:
                 followers.append(order)
                 if len(followers) == _FIRST and orders:
                     # The worker can begin while the rest is made ready.
-                    self._at_work().submit(orders, followers)
+                    self._send(orders, followers)
                     orders, followers = [], []
                 continue
             self._handed_back.append(job.unit)
-        self._at_work().submit(orders, followers)
+        self._send(orders, followers)
+
+    def _send(self, orders: list[Order], followers: Sequence[Order] = ()) -> None:
+        try:
+            self._at_work().submit(orders, followers)
+        # What a signal handler of the user's raises, say, in the middle of it.
+        except BaseException:
+            self._spoiled = True
+            raise
 
     def _refuse(self, job: Job, error: PayloadError) -> None:
         refused = PayloadError(f"{error} (attempt {job.run_count})")
@@ -235,7 +251,11 @@ class ProcessExecutor:
         """Return the attempts that have ended, and how many slots there are where that has changed."""
         pool = self._at_work()
         failed, self._failed = self._failed, []
-        reports = pool.wait(0 if failed or self._handed_back else timeout)
+        try:
+            reports = pool.wait(0 if failed or self._handed_back else timeout)
+        except BaseException:
+            self._spoiled = True
+            raise
         handed_back, self._handed_back = self._handed_back, []
         heads = self._heads
         if not reports and not failed and not handed_back:
@@ -370,11 +390,12 @@ class ProcessExecutor:
         """End the run; the workers too, unless they are kept for the next."""
         pool = self._pool
         if pool is not None:
-            if self._keep:
+            if self._keep and not self._spoiled:
                 pool.end_run()
             else:
                 self._pool = None
                 pool.close()
+        self._spoiled = False
         self._bodies, self._base = (), {}
         self._orders = None
         self._heads.clear()

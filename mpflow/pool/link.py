@@ -387,6 +387,8 @@ class Link:
         handed = [order for order in self.queue if order.seq in seqs]
         if handed:
             self.queue = deque(order for order in self.queue if order.seq not in seqs)
+            # What it has not begun it has not done, and does not count towards its retirement.
+            self.taken -= len(handed)
             for order in handed:
                 self.load -= order.cost
         return handed

@@ -152,7 +152,8 @@ class Supervisor:
     def _patience(self) -> float | None:
         wait: float | None = None
         if self._deadlines:
-            wait = max(0.0, (self._deadlines[0][0] - time.monotonic_ns()) / 1e6) + 0.2
+            # poll() knows no longer wait than 24 days.
+            wait = min(max(0.0, (self._deadlines[0][0] - time.monotonic_ns()) / 1e6) + 0.2, 3_600_000.0)
         if self._memory and self._children:
             wait = min(wait or 1e9, _SAMPLE_S * 1e3)
         if self._quit_at is not None:

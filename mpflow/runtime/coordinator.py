@@ -40,6 +40,7 @@ from mpflow.worker.perform import describe
 if TYPE_CHECKING:
     from mpflow.runtime.recording import Recorder
 
+_LONGEST_WAIT_S = 3600.0
 GRACE = 2.0
 """Seconds that running tasks have after the first Ctrl-C."""
 
@@ -122,8 +123,9 @@ class Coordinator:
         if not deadlines and not self._scheduler.in_flight:
             raise EngineBug("nothing is running, nothing is due, and the run is not over")
         timeout = max(0.0, min(deadlines) - now) if deadlines else None
-        if timeout == math.inf:
-            timeout = None
+        if timeout is not None and timeout > _LONGEST_WAIT_S:
+            # Some ways of waiting know no longer one than 24 days; to look around in between does no harm.
+            timeout = None if timeout == math.inf else _LONGEST_WAIT_S
         if self._scheduler.failed_fast and not self._halted:
             self._halted = True
             self._halt("a task failed before it began, and with fail_fast that ends the run")

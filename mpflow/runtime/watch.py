@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import pickle
 from collections.abc import Sequence
 
@@ -38,7 +39,10 @@ class Watch:
         name = self._plan.specs[node].name
         full_name = name if index < 0 else f"{name}[{index}]"
         error = state.result
-        cause = (type(error), error, error.__traceback__) if isinstance(error, BaseException) else None
+        cause = None
+        # An exception is the user's object, and may answer no question.
+        with contextlib.suppress(Exception):
+            cause = (type(error), error, error.__traceback__) if isinstance(error, BaseException) else None
         logging.getLogger(f"mpflow.{full_name}").error(
             ENDED, full_name, type(state).__name__, state.message, exc_info=cause
         )

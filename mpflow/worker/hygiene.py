@@ -37,7 +37,7 @@ _getsignal, _set_signal, _sigmask, _set_wakeup_fd = (
 _getitimer, _setitimer = _signal.getitimer, _signal.setitimer
 _waitpid, _getpid, _WNOHANG = os.waitpid, os.getpid, os.WNOHANG
 _getrlimit, _setrlimit = resource.getrlimit, resource.setrlimit
-_suppress, _sleep = contextlib.suppress, time.sleep
+_suppress, _sleep, _tzset = contextlib.suppress, time.sleep, time.tzset
 _modules = sys.modules
 
 HIGH: Final = 1000
@@ -86,6 +86,8 @@ class Hygiene:
         """Whether the last `scrub` found something to put back."""
         self.left_over = _LEFT_OVER_BYTES
         """How much more memory than a new process this one may go on with."""
+        # Functions that go by the name of the inner module get past what is put into the outer one.
+        self._watch_signals(_signal)
         after_import("signal", self._watch_signals)
         after_import("random", self._watch_random)
         after_import("numpy.random", self._watch_random)
@@ -177,17 +179,23 @@ class Hygiene:
     def _restore_environ(self, environ: Any) -> None:
         decode = environ.decodevalue
         wanted = {decode(key): decode(value) for key, value in self._environ.items()}
+        zone_before = environ.get("TZ")
         for key in list(environ):
             if key not in wanted:
                 del environ[key]
         for key, value in wanted.items():
             if environ.get(key) != value:
                 environ[key] = value
+        if wanted.get("TZ") != zone_before:
+            _tzset()
 
     def _check_threads(self) -> str | None:
         # A thread that has just been joined may not have counted itself out yet.
         for _ in range(20):
-            if _count() <= self._thread_count:
+            count = _count()
+            if count <= self._thread_count:
+                # Those of an initializer that have ended must not hide as many of a task's.
+                self._thread_count = count
                 return None
             _sleep(0.0001)
         return "a task left a thread running"

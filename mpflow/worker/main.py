@@ -262,10 +262,13 @@ class Worker:
                 os.chdir(settings["cwd"])
         wanted = settings["environ"]
         environ = os.environ
+        zone = environ.get("TZ")
         for key in list(environ):
             if key not in wanted and key != POOL_MARK:
                 del environ[key]
         environ.update(wanted)
+        if environ.get("TZ") != zone:
+            time.tzset()
         self._logs.set_levels(settings["log_levels"])
         self._shelf.quota = settings["segments"]
         self._hygiene.limit_memory(settings["memory_limit"])

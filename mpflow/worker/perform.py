@@ -48,7 +48,8 @@ def call(
         return False, signal.state
     # The body is the user's code: whatever it raises, SystemExit included, is its outcome.
     except BaseException as error:
-        if through and isinstance(error, through):
+        # Not by isinstance, which asks an exception what class it says it is of.
+        if through and issubclass(type(error), through):
             raise
         return False, failure(error)
     finally:
@@ -65,7 +66,9 @@ def describe(error: BaseException) -> str:
     kind = type(error).__name__
     try:
         text = str(error)
-    # str() of a user's exception runs the user's __str__.
-    except Exception:  # noqa: BLE001 - see above
+    # str() of a user's exception runs the user's __str__, which may even exit; only Ctrl-C here and now is somebody's wish.
+    except BaseException as trouble:
+        if isinstance(trouble, KeyboardInterrupt) and type(trouble) is not KeyboardInterrupt:
+            raise
         text = "(its text cannot be shown: __str__ raised)"
     return f"{kind}: {text}" if text else kind

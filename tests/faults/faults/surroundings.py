@@ -399,6 +399,6 @@ def the_interpreter_of_the_workers_is_missing(method: str, what: str) -> None:
         os.chmod(path, 0o755)
     real, sys.executable = sys.executable, path
     with nothing_open():
-        unavailable(ProcessExecutor(2, start_method=method), "exit code 9" if what == "exits" else path, within=10)
+        unavailable(ProcessExecutor(2, start_method=method), "exit code 9" if what == "exits" else path, within=25)
         sys.executable = real
         second_flow(method)
