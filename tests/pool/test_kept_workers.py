@@ -81,8 +81,8 @@ def test_a_run_that_something_raised_out_of_leaves_no_pool_that_hangs() -> None:
                 with Flow("raised out of") as flow:
                     task(short).map(list(range(100)))
                 alarm = threading.Timer(delay, signal.pthread_kill, (main, signal.SIGUSR1))
-                alarm.start()
                 try:
+                    alarm.start()
                     flow.run(executor=executor)
                     alarm.join()
                 # It may strike anywhere, also while the main thread waits for the timer.
