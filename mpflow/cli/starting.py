@@ -64,7 +64,9 @@ def begin_at(
         for earlier in runs:
             kept = states_of(reader, earlier, flow)
             if all(_usable(kept.get(task)) for task in wanted):
-                return starts, states | {task: kept[task] for task in wanted}, reader.short(earlier.id)
+                # The rest is of no use to this run, but to whoever resumes it.
+                others = {task: state for task, state in kept.items() if task not in run and _usable(state)}
+                return starts, others | states | {task: kept[task] for task in wanted}, reader.short(earlier.id)
         short = reader.short(runs[0].id)
     raise Complaint(
         f"to begin at {starts[0].name!r} the results of {named} are needed, and no run of {store} has all of them; "

@@ -79,12 +79,20 @@ class Keeping:
         *,
         now: Callable[[], float],
         facts: Callable[[int], AttemptFacts | None],
+        given: Sequence[int] = (),
     ) -> Recorder:
-        """Return what writes the run down while it goes on."""
+        """Return what writes the run down while it goes on; `given` are nodes with states that are not from the store."""
         from mpflow.runtime.recording import Recorder
 
         return Recorder(
-            self._journal, self._numbers, compiled.plan, scheduler, run_id=self._run_id, now=now, facts=facts
+            self._journal,
+            self._numbers,
+            compiled.plan,
+            scheduler,
+            run_id=self._run_id,
+            now=now,
+            facts=facts,
+            given=given,
         )
 
     def shelf(self, now: Callable[[], float]) -> CacheShelf:

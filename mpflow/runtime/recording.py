@@ -57,7 +57,10 @@ class Recorder:
         run_id: str,
         now: Callable[[], float],
         facts: Callable[[int], AttemptFacts | None],
+        given: Sequence[int] = (),
     ) -> None:
+        """`given` are the nodes whose states came from outside the store; those that are an end are written down at the first turn."""
+        self._given = given
         self._journal, self._numbers = journal, numbers
         self._plan, self._scheduler = plan, scheduler
         self._now, self._facts = now, facts
@@ -142,6 +145,12 @@ class Recorder:
     def turn(self, events: Iterable[Event]) -> None:
         """Note attempts that others follow; the scheduler has just been told of `events`."""
         scheduler = self._scheduler
+        if self._given:
+            nodes, self._given = self._given, ()
+            units = [
+                uid for node in nodes for uid in (node, *(scheduler.children(node) if scheduler.width(node) else ()))
+            ]
+            self.settled([uid for uid in units if scheduler.state(uid).is_finished()])
         for event in events:
             if not isinstance(event, AttemptsEnded):
                 continue

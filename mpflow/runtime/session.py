@@ -181,7 +181,13 @@ def _drive(
         recorder = None
         if keeping is not None:
             recorder = stack.enter_context(
-                keeping.recorder(compiled, scheduler, now=clock.now, facts=getattr(executor, "facts_of", _no_facts))
+                keeping.recorder(
+                    compiled,
+                    scheduler,
+                    now=clock.now,
+                    facts=getattr(executor, "facts_of", _no_facts),
+                    given=[event.node for event in restored if isinstance(event, Restored) and event.node not in kept],
+                )
             )
         progress = waiting = None
         if options.progress != "none":

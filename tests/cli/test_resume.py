@@ -460,3 +460,21 @@ def test_times_given_as_text_are_checked_and_debugged_as_times(
     assert "parameter 'when' is 'oops', which is no time" in wrong
     said(capfd, "run", file, "-e", "sync", "-p", "when=2021-02-03", "--run-id", "t", code=3)
     assert "2021" in said(capfd, "debug", "t", "year")
+
+
+def test_what_a_run_was_given_is_there_for_its_resume(
+    night: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    said(capfd, "run", night, "-e", "sync", "-q")
+    marks(tmp_path)
+    (tmp_path / "fail").touch()
+    said(capfd, "run", night, "-e", "sync", "--from", "simulate", "--run-id", "part", code=1)
+    assert marks(tmp_path) == [f"simulate {seed}" for seed in range(8)]
+    (tmp_path / "fail").unlink()
+    assert said(capfd, "resume", "part", "--dry-run").endswith("2 tasks to run, 8 reused:  mpflow resume part\n")
+    said(capfd, "resume", "part")
+    assert marks(tmp_path) == ["simulate 2", "total"]
+    said(capfd, "run", night, "-e", "sync", "--from", "total", "--run-id", "last")
+    assert said(capfd, "resume", "last", "--rerun", "total", "--dry-run").endswith(
+        "1 task to run, 9 reused:  mpflow resume last\n"
+    )
