@@ -34,6 +34,7 @@ _CONSTANT_TYPES: Final = (str, int, float, bool, bytes, complex, type(None), dat
 
 _FIRST: Final = 48
 """So many jobs that are sent ahead do not wait until all the others have been encoded."""
+_LEAST_MEMORY: Final = 1 << 20
 _UNMEASURED: Final = (None, None, None)
 _new = tuple.__new__
 
@@ -96,6 +97,11 @@ class ProcessExecutor:
         """One slot in so many may hold a job that is sent before what it waits for has ended; such jobs share one worker."""
         self.start_method = start_method
         self.memory_limit = None if memory_limit is None else surroundings.parse_bytes(memory_limit)
+        if self.memory_limit is not None and self.memory_limit < _LEAST_MEMORY:
+            raise ValueError(
+                f"memory_limit is {memory_limit!r}, which is {self.memory_limit} bytes and less than any Python process needs; "
+                "write it like '4GB'"
+            )
         self._initializer = initializer
         self._initargs = tuple(initargs)
         self._max_tasks = max_tasks_per_worker

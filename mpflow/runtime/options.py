@@ -257,6 +257,10 @@ def _start_tasks(tasks: Iterable[AnyTask] | None) -> tuple[AnyTask, ...]:
 
 
 def _handlers(handlers: Iterable[StateHandler] | None) -> Sequence[StateHandler]:
+    if handlers is not None and not isinstance(handlers, Iterable):
+        raise TypeError(
+            f"task_runner_state_handlers is {handlers!r}; pass a list of functions of (task, old_state, new_state)"
+        )
     found = tuple(handlers or ())
     for handler in found:
         if not callable(handler):

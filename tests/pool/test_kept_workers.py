@@ -185,3 +185,8 @@ def test_whatever_an_exception_does_when_asked_it_is_its_tasks_failure(executor:
     assert [type(state.result[one]).__name__ for one in failed] == ["Failed"] * 3
     assert [state.result[one].message.partition(":")[0] for one in failed] == ["NoTraceback", "Exits", "AnswersNothing"]
     assert state.result[well].result == 1
+
+
+def test_a_memory_limit_no_process_can_keep_is_refused() -> None:
+    with pytest.raises(ValueError, match="memory_limit is 4, which is 4 bytes.*'4GB'"):
+        ProcessExecutor(memory_limit=4)
