@@ -188,5 +188,5 @@ def test_whatever_an_exception_does_when_asked_it_is_its_tasks_failure(executor:
 
 
 def test_a_memory_limit_no_process_can_keep_is_refused() -> None:
-    with pytest.raises(ValueError, match="memory_limit is 4, which is 4 bytes.*'4GB'"):
+    with pytest.raises(ValueError, match=r"memory_limit is 4, which is 4 bytes.*'4GB'"):
         ProcessExecutor(memory_limit=4)
