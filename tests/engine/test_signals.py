@@ -190,12 +190,13 @@ class TestPayload:
     def test_none_is_a_result(self):
         assert state_from(payload_of(SKIP("m", result=None))).result is None
 
-    def test_a_users_signal_comes_back_as_what_it_derives_from(self):
+    def test_a_users_signal_comes_back_as_what_it_was(self):
         payload = payload_of(Rejected("bad", 3))
         assert payload.name == "FAIL"
+        assert payload.kind is Rejected
         state = state_from(payload)
         assert type(state) is Failed
-        assert type(state.result) is FAIL
+        assert type(state.result) is Rejected
         assert (state.result.reason, state.result.score, str(state.result)) == ("bad", 3, "bad: 3")
 
 
