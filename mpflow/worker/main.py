@@ -42,9 +42,9 @@ _copy_context = contextvars.copy_context
 
 FLUSH_NS: Final = 1_000_000
 """Reports wait at most this long for others to keep them company, unless the coordinator allows more."""
-SPIN_NS: Final = 150_000
-"""How long to look for news before going to sleep: as long as the main process takes to ask a trigger and answer."""
-BRISK_NS: Final = 200_000
+SPIN_NS: Final = 300_000
+"""How long to look for news before going to sleep: as long as the main process takes from the end of a small run to the next."""
+BRISK_NS: Final = 350_000
 """A wait shorter than this makes the next one begin with looking."""
 SCRUB_NS: Final = 16_000_000, 64_000_000
 """How long, at least and at most, bodies that have been seen before may go without the thorough look at what they left behind."""
