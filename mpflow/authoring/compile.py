@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from mpflow.authoring.edge import Edge
 from mpflow.authoring.graph import Graph
@@ -28,8 +27,7 @@ _NONE: Mapping[str, object] = {}
 _new = tuple.__new__
 
 
-@dataclass(frozen=True, slots=True)
-class Compiled:
+class Compiled(NamedTuple):
     """A graph made ready to run; every tuple goes by node."""
 
     plan: Plan

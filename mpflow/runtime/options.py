@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from mpflow._context import context as ambient
 from mpflow._elsewhere import said_of_option
@@ -33,8 +32,7 @@ Setting = Callable[[str], Any]
 StateHandler = Callable[..., "State | None"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunOptions:
+class RunOptions(NamedTuple):
     """What one run was asked for; every field has passed its checks."""
 
     parameters: Mapping[str, object]
@@ -64,7 +62,7 @@ class RunOptions:
 
 RUN_ARGUMENTS = (
     "workers",
-    *(name for name in RunOptions.__slots__ if name not in {"max_workers", "kept_parameters", "checkpointing"}),
+    *(name for name in RunOptions._fields if name not in {"max_workers", "kept_parameters", "checkpointing"}),
 )
 
 
@@ -236,6 +234,8 @@ def check_rerun(graph: Graph, wanted: Iterable[AnyTask | str]) -> Sequence[AnyTa
 
 def _given(graph: Graph, merged: Mapping[str, object], before: Mapping[str, object]) -> Mapping[str, object]:
     """Leave out the parameters that have their default because nobody said anything."""
+    if not merged:
+        return {}
     defaults = {parameter.name: parameter.default for parameter in graph.parameters() if not parameter.required}
     return {
         name: value for name, value in merged.items() if name in before or value is not defaults.get(name, _NOTHING)
@@ -318,6 +318,8 @@ def _parameters(
     """Merge the sources of Parameters: the call, then the context, then what a resumed run was given, then the defaults."""
     known = {parameter.name: parameter for parameter in graph.parameters()}
     called = {**given, **keywords}
+    if not known and not called:
+        return {}
     unknown = [name for name in called if name not in known]
     if unknown:
         hint = said_of_option("Flow", str(unknown[0]), (*known, *RUN_ARGUMENTS)).removeprefix("; ")
