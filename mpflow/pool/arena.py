@@ -21,8 +21,8 @@ from mpflow.worker.shelf import LARGE, Wire, copied, plan, seal
 _numbers = itertools.count(1)
 _segments: weakref.WeakValueDictionary[int, Segment] = weakref.WeakValueDictionary()
 
-Freed = deque[tuple[int, int, bool, set[int]]]
-"""(owner, key, whether it may be filled again, other holders) of segments that nobody refers to any more."""
+Freed = deque[tuple[int, int, int, bool, set[int]]]
+"""(owner, key, size, whether it may be filled again, other holders) of segments that nobody refers to any more."""
 
 
 class Segment:
@@ -63,7 +63,7 @@ class Segment:
                 self.tainted = True
         os.close(self.fd)
         # May run in any thread; the pool deals with it in its own.
-        self._freed.append((self.owner, self.key, not self.tainted, self.holders))
+        self._freed.append((self.owner, self.key, self.size, not self.tainted, self.holders))
 
 
 class Parcel(Divided):

@@ -36,6 +36,8 @@ class Backlog:
         self._max_tasks = max_tasks
         self._costs: dict[int, int] = {}
         """By body: ns that a job takes, as a running average."""
+        self.bulky: set[int] = set()
+        """Bodies that have returned what is too large for the pipe."""
         self._mean_ns = 0
         """The same of all jobs; 0 while none has been measured."""
 
@@ -49,6 +51,7 @@ class Backlog:
         """Drop every order, and what is known of bodies other than these."""
         self.orders.clear()
         self._costs = {known: cost for known, cost in self._costs.items() if known in kept}
+        self.bulky.intersection_update(kept)
 
     def measured(self, body: int, spent: int, number: int) -> None:
         """Learn from so many jobs of one body, which took so many ns together."""
@@ -74,6 +77,9 @@ class Backlog:
         backlog = self.orders
         batches: Batches = {}
         links = [link for link in all_links if self.open_to_work(link)]
+        if backlog and backlog[0].work.body in self.bulky:
+            # Among equals whoever has memory to fill again: new pages cost most, and what lies idle elsewhere adds up.
+            links.sort(key=lambda link: not link.spare)
         while backlog and links:
             link = links[0]
             for other in links:
@@ -133,7 +139,9 @@ class Backlog:
         number = order.after[0][1].link
         link = links.get(number)
         for _, before in order.after:
-            if before.link != number:
+            # A worker keeps nothing large for those that follow, and would only hand them back; what is made of something large
+            # may well be large itself.
+            if before.link != number or before.apart or before.work.body in self.bulky:
                 link = None
         if link is None or order.size > LARGE or not self.open_to_work(link):
             return False

@@ -80,6 +80,8 @@ class Depot:
         if fd < 0:
             words = "its result is large, and the main process has no descriptor left to receive it with (ulimit -n)"
             return (protocol.LOST, *record[1:8], None, "PayloadError", words, words)
+        if wire[1] in link.spare:
+            link.spare.remove(wire[1])
         segment = Segment(wire[0], fd, wire[1], owner=link.number, freed=self._freed)
         self._segments[segment.key] = segment
         parcel = Parcel(segment, wire)
@@ -119,12 +121,14 @@ class Depot:
     def note(self, links: Mapping[int, Link]) -> None:
         """Write on each link what its worker is to be told about segments that nobody refers to any more."""
         while self._freed:
-            owner, key, again, holders = self._freed.popleft()
+            owner, key, size, again, holders = self._freed.popleft()
             for number in holders:
                 if number in links:
                     links[number].notes[1].append(key)
             if owner in links:
                 links[owner].notes[0 if again else 1].append(key)
+                if again:
+                    links[owner].spare.append(size)
 
 
 def notes_for(link: Link) -> list[tuple[object, ...]]:

@@ -128,6 +128,7 @@ class Link:
         "run",
         "seen",
         "side",
+        "spare",
         "stalled",
         "taken",
         "taught",
@@ -195,6 +196,8 @@ class Link:
         self._bell = protocol.frame(self.nonce, [])
         self._outbox: deque[memoryview] = deque()
         self.notes: tuple[list[int], list[int]] = ([], [])
+        self.spare: deque[int] = deque(maxlen=shelf.RETAINED)
+        """Sizes of the segments that it may fill again."""
         self._came: dict[int, int] = {}
 
     # -- the process ---------------------------------------------------------------------------------------------------------

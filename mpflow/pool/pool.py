@@ -335,7 +335,7 @@ class Pool:
         backlog = self._backlog.orders
         if not backlog:
             return
-        if len(backlog) == 1:
+        if len(backlog) == 1 and backlog[0].work.body not in self._backlog.bulky:
             # The usual case of a chain: whoever has nothing to do.
             for link in self._links.values():
                 if not link.queue and self._backlog.open_to_work(link):
@@ -558,6 +558,7 @@ class Pool:
                     link.printed = []
             if type(record[8]) is tuple:
                 record = self.depot.unwire(link, record)  # noqa: PLW2901 - its parcel in place of the wire
+                self._backlog.bulky.add(order.work.body)
             if order.work.body != body:
                 if number:
                     self._backlog.measured(body, spent, number)

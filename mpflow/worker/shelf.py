@@ -25,7 +25,7 @@ LARGE: Final = 256 * 1024
 """Buffers and pickles of this size and more go beside the pipe."""
 _ALIGNMENT: Final = 64
 _FUTURE_WRITE: Final = 0x10
-_RETAINED: Final = 4
+RETAINED: Final = 4
 """Segments kept for reuse: fresh pages cost several times what touched ones do."""
 
 Wire = tuple[int, int, int, int, tuple[tuple[int, int], ...]]
@@ -258,6 +258,6 @@ class Shelf:
 
     def _retain(self, segment: _Owned) -> None:
         self._free.append(segment)
-        if len(self._free) > _RETAINED:
+        if len(self._free) > RETAINED:
             # The oldest: sizes change in the course of a flow.
             self._free.pop(0).close()

@@ -5,13 +5,15 @@ from __future__ import annotations
 import gc
 import os
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 
+from mpflow import Flow, task
 from mpflow.engine.sealed import Sealed
 from mpflow.executors.port import LIVE, MANY, SEALED, Input, Job
+from mpflow.executors.processes import ProcessExecutor
 from mpflow.pool.arena import Parcel
 from tests.pool.conftest import Crew, body, one
 
@@ -195,3 +197,26 @@ def test_more_large_values_than_descriptors(crew: MakeCrew) -> None:
         crowd.outcomes.clear()
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def segments_of(pids: Sequence[int]) -> set[int]:
+    """The shared memory that these processes hold, by its number."""
+    found: set[int] = set()
+    for pid in pids:
+        for fd in os.listdir(f"/proc/{pid}/fd"):
+            place = f"/proc/{pid}/fd/{fd}"
+            if os.readlink(place).startswith("/memfd:mpflow-segment"):
+                found.add(os.stat(place).st_ino)
+    return found
+
+
+def test_a_chain_fills_the_same_two_pieces_of_memory_again_and_again() -> None:
+    with Flow("chain") as flow:
+        end = task(make)(1)
+        for _ in range(12):
+            end = task(add_one)(end)
+        end = task(total)(end)
+    with ProcessExecutor(2) as executor:
+        assert flow.run(executor=executor, keep="references").result[end].result == 13.0 * N
+        assert executor._pool is not None
+        assert len(segments_of(executor._pool.pids())) == 2
