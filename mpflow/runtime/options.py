@@ -144,12 +144,12 @@ def check_options(
         context=dict(_mapping(context, "context")),
         task_contexts=contexts,
         task_runner_state_handlers=_handlers(task_runner_state_handlers),
-        wait_for_retries=wait_for_retries,
+        wait_for_retries=_switch(wait_for_retries, "wait_for_retries"),
         flow_run_name=flow_run_name,
         keep=keep,
         limits=_limits(_mapping(limits if limits is not None else setting("limits"), "limits")),
         memory_limit=_memory_limit(executor, memory_limit, setting),
-        fail_fast=setting("fail_fast") if fail_fast is None else bool(fail_fast),
+        fail_fast=_switch(fail_fast, "fail_fast") if fail_fast is not None else setting("fail_fast"),
         store=kept,
         run_id=run_id,
         resume=mode,
@@ -248,6 +248,13 @@ def _mapping(value: Mapping[Any, Any] | None, name: str) -> Mapping[Any, Any]:
     if not isinstance(value, Mapping):
         raise TypeError(f"{name} is {value!r}; pass a dict")
     return value
+
+
+def _switch(value: object, name: str) -> bool:
+    # As numbers 0 and 1 are these, too.
+    if value not in (True, False):
+        raise ValueError(f"{name} is {value!r}; it must be True or False")
+    return bool(value)
 
 
 def _start_tasks(tasks: Iterable[AnyTask] | None) -> tuple[AnyTask, ...]:

@@ -92,6 +92,10 @@ class SQLiteStore:
         given = os.fspath(path)
         if not given:
             raise ValueError("the path of a run store is empty; give the path of a file, such as 'runs.db'")
+        if given == ":memory:":
+            raise ValueError(
+                "a run store is a file, which ':memory:' is not; give a path, such as 'runs.db', or no store at all"
+            )
         # By its real path, so that locks mean the same to whoever reaches it by another.
         self.path = os.path.realpath(os.path.expanduser(given))
         self.target = target

@@ -386,6 +386,10 @@ def test_flows() -> None:
         flow.run(run_on_schedule=False)
     with pytest.raises(ValueError, match=r"^workers is 'two'; it must be a whole number"):
         flow.run(workers=cast(Any, "two"))
+    with pytest.raises(ValueError, match=r"^fail_fast is 'maybe'; it must be True or False"):
+        flow.run(fail_fast=cast(Any, "maybe"))
+    with pytest.raises(ValueError, match=r"^wait_for_retries is 'no'; it must be True or False"):
+        flow.run(wait_for_retries=cast(Any, "no"))
     for name, meant in [
         ("multiprocessing", "processes"),
         ("serial", "sync"),

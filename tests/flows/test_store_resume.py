@@ -810,6 +810,8 @@ def test_what_cannot_be_meant(tmp_path: Path) -> None:
         flow.run(store=store, run_id="")
     with pytest.raises(TypeError, match="store is 5"):
         flow.run(store=5)
+    with pytest.raises(ValueError, match="a run store is a file, which ':memory:' is not"):
+        flow.run(store=":memory:")
     assert not store.exists()
     flow.run(store=store, run_id="nightly")
     with pytest.raises(FlowError, match=r"has a run 'nightly' already; go on with it by resume=True"):
