@@ -19,6 +19,7 @@ from mpflow.pool.control import Control
 from mpflow.pool.depot import Depot, notes_for
 from mpflow.pool.lessons import Lessons
 from mpflow.pool.link import Link, Order
+from mpflow.pool.operations import Operations
 from mpflow.pool.reports import Death, Report, Statistics
 from mpflow.pool.vigil import Vigil
 from mpflow.worker import protocol
@@ -90,10 +91,6 @@ class Pool:
         """What workers are taught."""
         self._ready: list[Report] = []
         self._next_number = 1
-        self._run = 0
-        self._run_message: tuple[object, ...] | None = None
-        self._run_brief: tuple[object, ...] = ()
-        self._settings = b""
         self._died = self._started = self._supervisors = self._recalls = 0
         self._vigil = Vigil()
         self._closed = False
@@ -106,6 +103,7 @@ class Pool:
         launch.fill_standard_streams()
         self.depot = Depot()
         """Large values pass through here."""
+        self._operations = Operations(self.lessons, self.depot)
         self._epoll = select.epoll()
         self._briskness = Briskness(self._epoll)
         # A pipe and no eventfd: the interpreter writes a single byte when a signal comes (signal.set_wakeup_fd).
@@ -142,8 +140,8 @@ class Pool:
         self._by_fd[link.up] = link
         self._epoll.register(link.up, select.EPOLLIN)
         self._tell((far.SPAWN, link.number, link.nonce), link.far_ends, link.release_far_ends)
-        if self._run_message is not None:
-            self._begin_on(link)
+        if self._operations.under_way:
+            self._send(link, self._operations.beginning(link))
         return True
 
     def _fill_up(self) -> None:
@@ -232,15 +230,11 @@ class Pool:
     def begin_run(self, settings: bytes, shared: bytes, fresh: bytes | None, copied: bytes) -> None:
         """Tell all workers, and those to come, about a new run."""
         self._said_fewer = False
-        self._run += 1
-        same = settings == self._settings
-        self._settings = settings
-        self._run_message = (protocol.BEGIN_RUN, self._run, settings, shared, fresh, copied)
-        self._run_brief = (protocol.BEGIN_RUN, self._run, None, shared, fresh, copied)
+        same = self._operations.begin_run(settings, shared, fresh, copied)
         for link in self._links.values():
-            # A worker that knows the settings hears of the run with its first job: one message less for each.
+            # A worker that knows the settings hears of the run with its first job.
             if not link.retiring and not (same and link.run):
-                self._begin_on(link)
+                self._send(link, self._operations.beginning(link))
 
     def end_run(self) -> None:
         """Forget the run's jobs; a worker that still performs one is killed."""
@@ -257,22 +251,13 @@ class Pool:
             link.taught &= kept
             # What is small may wait for the next job.
             if heavy and not link.retiring:
-                self._send(link, self._forgetting(link))
-        self._run_message = None
-
-    def _begin_on(self, link: Link) -> None:
-        assert self._run_message is not None
-        link.run = self._run
-        self._send(link, [*self._forgetting(link), self._run_message])
-
-    def _forgetting(self, link: Link) -> list[tuple[object, ...]]:
-        forgotten, link.forgotten = link.forgotten, []
-        return [(protocol.FORGET, tuple(forgotten))] if forgotten else []
+                self._send(link, self._operations.forgetting(link))
+        self._operations.end_run()
 
     @property
     def run(self) -> int:
         """The number of the run, as workers echo it."""
-        return self._run
+        return self._operations.run
 
     # -- jobs ----------------------------------------------------------------------------------------------------------------
 
@@ -346,48 +331,11 @@ class Pool:
             self._send_batches(list(batches.values()))
 
     def _send_batches(self, batches: list[tuple[Link, list[Order]]]) -> None:
-        watches: list[tuple[int, int, int]] = []
-        job_op = protocol.JOB
         for link, orders in batches:
-            operations: list[tuple[object, ...]] = notes_for(link)
-            if link.run != self._run:
-                link.run = self._run
-                operations += [*self._forgetting(link), self._run_brief]
-            taught = link.taught
-            kept: list[int] = []
-            at = len(operations)
-            seq = link.last_seq
-            for order in orders:
-                work = order.work
-                body, spec = work.body, work.spec
-                if body not in taught:
-                    taught.add(body)
-                    operations.append((protocol.TEACH, body, self.lessons[body]))
-                if type(spec) is int and spec not in taught:
-                    taught.add(spec)
-                    operations.append((protocol.TEACH, spec, self.depot.wire(link, self.lessons[spec])))
-                seq += 1
-                order.seq = seq
-                if work.limit_ns:
-                    watches.append((link.number, seq, work.limit_ns))
-                inputs: object = order.inputs
-                if order.apart or work.apart:
-                    spec, inputs = self.depot.wire(link, spec), self.depot.wire(link, inputs)
-                job = (job_op, seq, order.job, spec, order.slug, order.index, order.run_count, inputs, order.extra)
-                if order.after:
-                    awaited = tuple([(key, before.seq) for key, before in order.after])
-                    kept += [number for _, number in awaited]
-                    job = (protocol.FOLLOW, *job[1:], awaited)  # type: ignore[assignment]  # one longer
-                operations.append(job)
-            link.last_seq = seq
-            if kept:
-                # Before any job that they may be about.
-                operations.insert(at, (protocol.KEEP, tuple(kept)))
-            if watches:
-                # Before the job: the watch must be set when it begins.
-                for at in range(0, len(watches), 500):
-                    self._tell((far.WATCH, tuple(watches[at : at + 500])))
-                watches = []
+            operations, watched = self._operations.jobs(link, orders)
+            # Before the job: the watch must be set when it begins.
+            for at in range(0, len(watched), 500):
+                self._tell((far.WATCH, tuple(watched[at : at + 500])))
             self._send(link, operations)
         self._vigil.fed = True
 

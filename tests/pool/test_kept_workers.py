@@ -76,7 +76,7 @@ def test_a_run_that_something_raised_out_of_leaves_no_pool_that_hangs() -> None:
     main = threading.main_thread().ident
     assert main is not None
     try:
-        with ProcessExecutor(max_workers=2, max_tasks_per_worker=7) as executor:
+        with ProcessExecutor(max_workers=2, max_tasks_per_worker=7, preload=[__name__]) as executor:
             for delay in (0.001, 0.004, 0.01, 0.02, 0.03):
                 with Flow("raised out of") as flow:
                     task(short).map(list(range(100)))
