@@ -188,8 +188,8 @@ class Link:
         """What it has printed, by descriptor."""
         self.gone = 0.0
         """Since when its pipe has ended; 0 where it has not."""
-        self.stalled = 0.0
-        """Since when it has been sent work and not been seen to begin any; 0 where it has."""
+        self.stalled = (0, 0.0)
+        """The job that is next and has not been seen to begin, and since when it is looked for; 0 where there is none."""
         self.words: tuple[int, str, str, str] | None = None
         """What a job has raised, ahead of its report: number, type name, message, traceback."""
         self._reader = protocol.FrameReader(self.nonce)

@@ -436,11 +436,13 @@ class Pool:
             if link.gone and now - link.gone > _DEAF_S and self._control is not None:
                 # Stopped, or stuck: the end of its line is what is noticed next.
                 self._control.kill()
-            if not link.queue or link.begun >= link.queue[0].seq or not link.was_up:
-                link.stalled = 0.0
-            elif not link.stalled:
-                link.stalled = now
-            elif now - link.stalled > _STALLED_S and not link.retiring:
+            following = link.queue[0].seq if link.queue else 0
+            if link.begun >= following or not link.was_up:
+                link.stalled = (0, 0.0)
+            elif link.stalled[0] != following:
+                # Of another job, this morning perhaps, nothing can be concluded.
+                link.stalled = (following, now)
+            elif now - link.stalled[1] > _STALLED_S and not link.retiring:
                 # A body has read what was meant for it, or stopped it: somebody else will do the work.
                 link.retiring = True
                 self._tell((far.KILL, link.number, 0, far.FOR_RUBBISH))

@@ -94,6 +94,23 @@ def test_a_run_that_something_raised_out_of_leaves_no_pool_that_hangs() -> None:
         signal.signal(signal.SIGUSR1, before)
 
 
+def test_a_worker_that_was_slow_to_begin_is_not_given_up_for_that_much_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mpflow.pool.pool._STALLED_S", 1.0)
+    with ProcessExecutor(max_workers=1) as executor:
+        assert all_mine(executor, "first")
+        assert executor._pool is not None
+        worker = executor._pool.pids()[1]
+        for _ in range(3):
+            # Stopped for less than the limit, again and again, and for more than that there is nothing to do.
+            os.kill(worker, signal.SIGSTOP)
+            go_on = threading.Timer(0.25, os.kill, (worker, signal.SIGCONT))
+            go_on.start()
+            assert all_mine(executor, "slow")
+            go_on.join()
+            time.sleep(1.1)
+        assert executor._pool.pids()[1] == worker
+
+
 def of_the_initializer() -> None:
     threading.Thread(target=time.sleep, args=(0.05,)).start()
 
