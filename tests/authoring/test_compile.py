@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import pickle
 import threading
 from datetime import timedelta
@@ -218,3 +219,23 @@ def test_the_same_flow_compiles_the_same_way():
         return [(s.slug, tuple(link[:4] for link in s.links)) for s in compile_flow(g, {}).plan.specs]
 
     assert build() == build()
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_the_search_for_garbage_is_as_it_was_before(wanted: bool) -> None:
+    with Graph("sound") as sound:
+        Task("one")()
+    with Graph("round") as circle:
+        first, second = Task("first")(), Task("second")()
+    circle.add_edge(first, second)
+    circle.add_edge(second, first)
+    before = gc.isenabled()
+    (gc.enable if wanted else gc.disable)()
+    try:
+        compile_flow(sound, {})
+        assert gc.isenabled() is wanted
+        with pytest.raises(ValueError, match="cycle"):
+            compile_flow(circle, {})
+        assert gc.isenabled() is wanted
+    finally:
+        (gc.enable if before else gc.disable)()
