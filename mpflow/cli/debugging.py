@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from types import TracebackType
-from typing import Any, cast
+from typing import Any
 
 from rich.text import Text
 
@@ -97,9 +97,8 @@ def debug_task(run: str, task: str, *, store: str | None, target: str | None, pd
         raise Complaint(str(error)) from None
     node = compiled.tasks.index(chosen)
     spec = compiled.plan.specs[node]
-    inputs = Inputs(
-        compiled.plan, cast(Any, _Records(compiled.plan, compiled.tasks, states)), shows_skips=compiled.shows_skips
-    )
+    records = _Records(compiled.plan, compiled.tasks, states)
+    inputs = Inputs(compiled.plan, records, shows_skips=compiled.shows_skips)
     bodies = bodies_of(compiled)
     try:
         index = _index(inputs, node, chosen.name, index, mapped=spec.mapped)

@@ -23,14 +23,14 @@ _RUNNING_BYTE = bytes((RUNNING,))
 class Departures:
     """The units of a run between being ready and coming back; nodes that the coordinator runs itself need no slot."""
 
-    __slots__ = ("_inline", "_limits", "_out", "_out_inline", "_plan", "_ready", "_slots", "_starts", "_units")
+    __slots__ = ("_inlined", "_limits", "_out", "_out_inline", "_plan", "_ready", "_slots", "_starts", "_units")
 
     def __init__(self, plan: Plan, units: Units, limits: Limits) -> None:
         self._plan = plan
         self._units = units
         self._limits = limits
         self._ready = Ready(plan, limits.needs)
-        self._inline: deque[int] = deque()
+        self._inlined: deque[int] = deque()
         self._slots = 0
         self._out = 0
         self._out_inline = 0
@@ -44,7 +44,7 @@ class Departures:
     @property
     def waiting(self) -> bool:
         """Whether anything is ready."""
-        return bool(self._inline or self._ready)
+        return bool(self._inlined or self._ready)
 
     def have_slots(self, slots: int) -> None:
         """Let so many attempts be out from now on."""
@@ -61,14 +61,14 @@ class Departures:
     def queue(self, node: int, start: int, stop: int) -> None:
         """Put units in line that are in the phase READY already."""
         if self._plan.specs[node].inline:
-            self._inline.extend(range(start, stop))
+            self._inlined.extend(range(start, stop))
         else:
             self._ready.push(node, start, stop)
 
     def next(self) -> tuple[int, int, int] | None:
         """Take neighbouring units out of the line for which there is room; return node, start and stop, or None."""
-        if self._inline:
-            uid = self._inline.popleft()
+        if self._inlined:
+            uid = self._inlined.popleft()
             return self._units.node_of(uid), uid, uid + 1
         room = self._slots - self._out
         return self._ready.pop(room, self._limits.room) if room > 0 else None
@@ -87,7 +87,7 @@ class Departures:
     def leave_plain(self) -> list[int]:
         """Start the first attempts of plain nodes, as many as are next and there is room for; return them."""
         room = self._slots - self._out
-        if room <= 0 or self._inline or not self._ready:
+        if room <= 0 or self._inlined or not self._ready:
             return []
         taken = self._ready.pop_plain(room, self._plan.plain, self._units.odd)
         if not taken:
@@ -159,7 +159,7 @@ class Departures:
     def check(self, *, may_leave: bool) -> Iterator[str]:
         """Tell of everything here that contradicts the phases, or itself."""
         units = self._units
-        queued = [*self._inline] + [uid for _, start, stop in self._ready for uid in range(start, stop)]
+        queued = [*self._inlined] + [uid for _, start, stop in self._ready for uid in range(start, stop)]
         if sorted(queued) != units.in_phase(READY):
             yield f"{units.in_phase(READY)} are ready, but {queued} are in line"
         out = [units.node_of(uid) for uid in units.in_phase(RUNNING)]
@@ -169,5 +169,5 @@ class Departures:
         yield from self._limits.check(out)
         if self._starts:
             yield "something left without a command"
-        if may_leave and (self._inline or (self._out < self._slots and self._ready.fits(self._limits.room))):
+        if may_leave and (self._inlined or (self._out < self._slots and self._ready.fits(self._limits.room))):
             yield "there is room, but something ready was not started"

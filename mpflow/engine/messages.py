@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from mpflow.engine.state import State
 
@@ -25,6 +25,7 @@ __all__ = [
     "Foresee",
     "Hooks",
     "Kill",
+    "Lookup",
     "Measure",
     "Measured",
     "Restored",
@@ -161,6 +162,22 @@ class AttemptInfo(NamedTuple):
     """What the round before handed on."""
     resume: bool = False
     """Whether a pause has been lifted for this attempt."""
+
+
+class Lookup(Protocol):
+    """Where inputs are gathered from: the records of a run, or what stands in for them; ids are what `uid` and `children` give."""
+
+    def uid(self, node: int, index: int) -> Any:
+        """Return the id of a unit."""
+
+    def children(self, node: int) -> Sequence[Any]:
+        """Return the ids of a mapped node's children."""
+
+    def width(self, node: int) -> int | None:
+        """Return how many children a mapped node has; None if it has none because it did not map."""
+
+    def record(self, uid: Any) -> object:
+        """Return the unit's state, or its packed success."""
 
 
 class Hooks(Protocol):

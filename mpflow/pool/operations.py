@@ -85,11 +85,21 @@ class Operations:
             inputs: object = order.inputs
             if order.apart or work.apart:
                 spec, inputs = depot.wire(link, spec), depot.wire(link, inputs)
-            job = (job_op, seq, order.job, spec, order.slug, order.index, order.run_count, inputs, order.extra)
+            job: tuple[object, ...] = (
+                job_op,
+                seq,
+                order.job,
+                spec,
+                order.slug,
+                order.index,
+                order.run_count,
+                inputs,
+                order.extra,
+            )
             if order.after:
                 awaited = tuple([(key, before.seq) for key, before in order.after])
                 kept += [number for _, number in awaited]
-                job = (protocol.FOLLOW, *job[1:], awaited)  # type: ignore[assignment]  # one longer
+                job = (protocol.FOLLOW, *job[1:], awaited)
             operations.append(job)
         link.last_seq = seq
         if kept:

@@ -20,8 +20,8 @@ _SHOWN = 20
 _FRAME = re.compile(
     r'^\s*File "(?P<file>[^"]+)", line (?P<line>\d+), in (?P<where>\S+)(?:\n\s+(?P<code>[^\n]*))?', re.MULTILINE
 )
-OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
-"""Where the code of mpflow itself lies."""
+OURS = (os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep, os.path.join("mpflow", ""))
+"""Where the code of mpflow itself lies; frames of compiled modules tell of it relatively."""
 
 
 @dataclass(slots=True)
@@ -127,7 +127,7 @@ def _headline(failure: Failure) -> Text:
 
 def frames(trace: str | None) -> Iterator[str]:
     """Return the last places of a traceback that are not ours, as in "sim.py:18  in simulate   x = 1 / 0"."""
-    found = [match for match in _FRAME.finditer(trace or "") if not match["file"].startswith((OURS, "<frozen"))]
+    found = [match for match in _FRAME.finditer(trace or "") if not match["file"].startswith((*OURS, "<frozen"))]
     for match in found[-_FRAMES:]:
         place = f"{os.path.basename(match['file'])}:{match['line']}"
         code = match["code"] or ""

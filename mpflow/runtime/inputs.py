@@ -10,9 +10,8 @@ from collections.abc import Collection, Iterable, Sequence
 from itertools import chain
 from typing import Any, cast
 
-from mpflow.engine.messages import Measured
+from mpflow.engine.messages import Lookup, Measured
 from mpflow.engine.plan import Link, Plan, TaskSpec
-from mpflow.engine.scheduler import Scheduler
 from mpflow.engine.sealed import Divided, Sealed
 from mpflow.engine.state import Failed, Skipped, State
 from mpflow.executors.port import AHEAD, LIVE, MANY, SEALED, Input, live
@@ -24,10 +23,10 @@ _new = tuple.__new__
 class Inputs:
     """Gathers the arguments of each attempt from the records of what lies upstream."""
 
-    def __init__(self, plan: Plan, scheduler: Scheduler, *, shows_skips: Collection[int] = ()) -> None:
+    def __init__(self, plan: Plan, records: Lookup, *, shows_skips: Collection[int] = ()) -> None:
         self._plan = plan
         self._shows_skips = shows_skips
-        self._scheduler = scheduler
+        self._records = records
         self._specs = plan.specs
         self._elements: dict[Link, Sequence[Any]] = {}
         """Per link: the opened sequence whose elements or whole are the inputs."""
@@ -36,7 +35,7 @@ class Inputs:
 
     def passed_on(self, node: int) -> Sequence[Input] | None:
         """Return the inputs of a plain node if all of them are bytes that are passed on as they are; else None."""
-        record_of = self._scheduler.record
+        record_of = self._records.record
         inputs: list[Input] = []
         for upstream, key, _, flattened, _ in self._specs[node].links:
             if key is None:
@@ -52,7 +51,7 @@ class Inputs:
         links = self._specs[node].links
         if not links:
             return ()
-        record_of = self._scheduler.record
+        record_of = self._records.record
         inputs: list[Input] = []
         for link in links:
             upstream, key, mapped, flattened, _ = link
@@ -73,7 +72,7 @@ class Inputs:
 
     def ahead(self, node: int) -> Sequence[Input]:
         """Return the inputs of a plain node, the results that are still to come by the units they will be of."""
-        record_of = self._scheduler.record
+        record_of = self._records.record
         inputs: list[Input] = []
         for link in self._specs[node].links:
             if record_of(link.upstream) is None:
@@ -85,14 +84,14 @@ class Inputs:
     def _shown(self, link: Link, index: int, given: Input) -> Input:
         """Give a skipped upstream as the state it is in, to tell it from a result of None."""
         fans = link.mapped and not link.flattened and self._fans_out(link.upstream)
-        record = self._scheduler.record(self._scheduler.uid(link.upstream, index if fans else -1))
+        record = self._records.record(self._records.uid(link.upstream, index if fans else -1))
         return Input(given.key, LIVE, record) if isinstance(record, Skipped) else given
 
     def _value(self, link: Link, index: int) -> tuple[int, object]:
         upstream = link.upstream
         if link.mapped:
             if not link.flattened and self._fans_out(upstream):
-                return _pair(self._scheduler.record(self._scheduler.uid(upstream, index)))
+                return _pair(self._records.record(self._records.uid(upstream, index)))
             if not link.flattened and (apart := self._apart(upstream)) is not None:
                 return SEALED, apart[index]
             # A failure has no elements; each child whose trigger does not mind gets all of it.
@@ -103,20 +102,20 @@ class Inputs:
 
     def _fans_out(self, node: int) -> bool:
         """Whether a node became children rather than failing or skipping as one."""
-        return self._plan.specs[node].mapped and self._scheduler.width(node) is not None
+        return self._plan.specs[node].mapped and self._records.width(node) is not None
 
     def _whole(self, node: int) -> tuple[int, object]:
         if self._fans_out(node):
-            record = self._scheduler.record
-            return MANY, [_pair(record(uid)) for uid in self._scheduler.children(node)]
-        return _pair(self._scheduler.record(node))
+            record = self._records.record
+            return MANY, [_pair(record(uid)) for uid in self._records.children(node)]
+        return _pair(self._records.record(node))
 
     def _apart(self, node: int) -> Sequence[bytes] | None:
         """The elements of a result, each a pickle of its own; None where it has to be opened for them."""
         try:
             return self._sealed_elements[node]
         except KeyError:
-            record = self._scheduler.record(node)
+            record = self._records.record(node)
             if isinstance(record, State):
                 record = None if record.sealed is None else record.sealed.data
             apart = record.elements if isinstance(record, Divided) else None
@@ -150,7 +149,7 @@ class Inputs:
                         origins[position] = self._origins(link)
                         widths.append(len(origins[position]))
                     else:
-                        widths.append(cast(int, self._scheduler.width(link.upstream)))
+                        widths.append(cast(int, self._records.width(link.upstream)))
                 else:
                     apart = None if link.flattened else self._apart(link.upstream)
                     widths.append(_length(self._opened(link)) if apart is None else len(apart))
@@ -164,7 +163,7 @@ class Inputs:
         return Measured(node, min(widths), origins or None)
 
     def _failed(self, uid: int) -> bool:
-        record = self._scheduler.record(uid)
+        record = self._records.record(uid)
         return isinstance(record, State) and not record.is_successful()
 
     def _origins(self, link: Link) -> Sequence[int]:
@@ -174,8 +173,8 @@ class Inputs:
         """
         elements: list[Any] = []
         origins: list[int] = []
-        for index, uid in enumerate(self._scheduler.children(link.upstream)):
-            kind, value = _pair(self._scheduler.record(uid))
+        for index, uid in enumerate(self._records.children(link.upstream)):
+            kind, value = _pair(self._records.record(uid))
             before = len(elements)
             elements.extend(_flat([live(kind, value)], apart=True))
             origins.extend([index] * (len(elements) - before))

@@ -213,14 +213,17 @@ class Hygiene:
         for pid in _pread(self._children, 4096, 0).split():
             if pid in self._family:
                 continue
-            try:
-                with open(b"/proc/%b/cmdline" % pid, "rb") as file:
-                    if _TRACKER in file.read():
-                        continue
-            except OSError:
+            if self._harmless(pid):
                 continue
             return "a task left a child process running"
         return None
+
+    def _harmless(self, pid: bytes) -> bool:
+        try:
+            with open(b"/proc/%b/cmdline" % pid, "rb") as file:
+                return _TRACKER in file.read()
+        except OSError:
+            return True
 
     # -- signals and timers --------------------------------------------------------------------------------------------------
 

@@ -93,7 +93,7 @@ class Worker:
         """The last job that succeeded with plain data, and what it returned."""
         self._remaining = -1
         self._pid = _getpid()
-        self._thread = _thread.get_ident()
+        self._own_thread = _thread.get_ident()
         self._hygiene = Hygiene()
         self._appending = False
         self._measures = False
@@ -205,7 +205,7 @@ class Worker:
         if _getpid() != self._pid:
             # A child that the body forked has no line to the main process.
             return
-        if self._appending or _thread.get_ident() != self._thread:
+        if self._appending or _thread.get_ident() != self._own_thread:
             self._late_logs.append(record)
             return
         self._append((protocol.LOG, record))
