@@ -74,7 +74,7 @@ def main() -> None:
     parser.add_argument("--from", dest="threshold", type=float, default=5.0, help="percent (default: %(default)s)")
     options = parser.parse_args()
     before, after = read(options.before), read(options.after)
-    for name in ("date", "commit", "python", "platform", "cpu", "cores", "workers", "quick"):
+    for name in ("date", "commit", "python", "compiled", "platform", "cpu", "cores", "workers", "quick"):
         one, other = before.machine.get(name), after.machine.get(name)
         print(f"{name:<9} {one}" if one == other else f"{name:<9} {one} → {other}")
     print()

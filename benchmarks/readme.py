@@ -17,9 +17,10 @@ def section(run: Run) -> str:
     """What stands between the two marks."""
     about = run.machine
     quick = ", **small sizes: these figures only show that everything runs**" if about["quick"] else ""
+    compiled = "compiled" if about.get("compiled") else "in Python"
     versions = ", ".join(f"{name} {number}" for name, number in about["versions"].items() if name != "mpflow")
     lines = [
-        f"{about['date']}, commit {about['commit']}, Python {about['python']}, {about['platform']}, {about['cpu']}, "
+        f"{about['date']}, commit {about['commit']}, Python {about['python']}, mpflow {compiled}, {about['platform']}, {about['cpu']}, "
         f"{about['cores']} cores, {about['memory_gb']} GB, {about['workers']} workers{quick}. "
         f"All of it took {about['seconds']} s." + (f" Beside it: {versions}." if versions else ""),
         "",

@@ -14,6 +14,7 @@ from typing import Any
 
 from benchmarks.harness import Row, Settings
 from benchmarks.rivals import RIVALS
+from mpflow.engine import scheduler
 
 LAST = Path(__file__).parent / "last.json"
 """The run whose table the README shows."""
@@ -59,6 +60,7 @@ def machine(settings: Settings) -> dict[str, Any]:
         "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
         "commit": _commit(),
         "python": platform.python_version(),
+        "compiled": not scheduler.__file__.endswith(".py"),
         "platform": f"{platform.system()} {platform.release().split('-')[0]}",
         "cpu": _cpu(),
         "cores": len(os.sched_getaffinity(0)),

@@ -78,6 +78,7 @@ MACHINE = {
     "date": "2026-01-02 03:04 UTC",
     "commit": "abc1234",
     "python": "3.11.7",
+    "compiled": False,
     "platform": "Linux 6",
     "cpu": "a processor",
     "cores": 2,

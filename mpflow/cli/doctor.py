@@ -10,8 +10,10 @@ import platform
 import shutil
 import sqlite3
 import sys
+import sysconfig
 import tempfile
 import time
+from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
 from rich.text import Text
@@ -32,6 +34,7 @@ _PR_GET_CHILD_SUBREAPER: Final = 37
 _PR_GET_PDEATHSIG: Final = 2
 _TIGHT: Final = 100e6
 """Bytes of free space below which large results will not find room."""
+_TOGETHER_S: Final = 60.0
 _LARGE: Final = 500e6
 """Bytes of a store from which on the quicker of SQLite's two checks has to do."""
 
@@ -72,9 +75,39 @@ def _machine() -> list[Finding]:
         Finding("python", f"{platform.python_version()} at {sys.executable}"),
         Finding("platform", f"{platform.system()} {platform.release()} {platform.machine()}"),
         Finding("packages", versions),
+        _compiled(),
         Finding("sqlite", sqlite3.sqlite_version),
         Finding("cores", f"{usable_cpus()} usable ({os.cpu_count()} installed, {affinity} by affinity, {limit})"),
     ]
+
+
+def _compiled() -> Finding:
+    """Tell whether what every task passes through runs as machine code, and whether that is made of the sources at hand."""
+    from mpflow.engine import scheduler
+
+    folder = Path(__file__).parents[1]
+    libraries = [path for path in folder.rglob(f"*{sysconfig.get_config_var('EXT_SUFFIX')}") if path.is_file()]
+    if scheduler.__file__.endswith(".py"):
+        return Finding(
+            "compiled", "no: with a C compiler at hand, `pip install` compiles what every task passes through"
+        )
+    sources = [(library, library.with_name(f"{library.name.partition('.')[0]}.py")) for library in libraries]
+    # Installed together, they are as old as each other, give or take the time it takes.
+    stale = [source.name for library, source in sources if _age(library) > _age(source) + _TOGETHER_S]
+    if stale:
+        return Finding(
+            "compiled",
+            f"yes, but {', '.join(sorted(stale))} changed since: compile again (MPFLOW_COMPILE=1 pip install -e .)",
+            good=False,
+        )
+    return Finding("compiled", f"yes, {len(sources)} modules")
+
+
+def _age(path: Path) -> float:
+    try:
+        return -path.stat().st_mtime
+    except OSError:
+        return -math.inf
 
 
 def _version(package: str) -> str:
