@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
+from typing import Final
 
 from mpflow.engine.plan import Plan, Unit
 from mpflow.engine.state import Failed, Looped, Mapped, Paused, Resume, Retrying, Scheduled, Skipped, State, Success
@@ -32,23 +33,23 @@ __all__ = [
     "settled_as",
 ]
 
-WAITING = 0
+WAITING: Final = 0
 """Something upstream has not settled."""
-READY = 1
+READY: Final = 1
 """May run as soon as there is room."""
-RUNNING = 2
-TIMED = 3
+RUNNING: Final = 2
+TIMED: Final = 3
 """May run from some moment on."""
-RESTING = 4
+RESTING: Final = 4
 """Will not move again in this run, yet has not finished: paused, not reached, left for another run."""
-MEASURING = 5
+MEASURING: Final = 5
 """A mapped node whose width has been asked for."""
-MAPPED = 6
+MAPPED: Final = 6
 """A mapped node with children that have not all settled."""
-SUCCEEDED = 7  # this and what follows: settled
-SKIPPED = 8
-FAILED = 9
-ENDED = 10
+SUCCEEDED: Final = 7  # this and what follows: settled
+SKIPPED: Final = 8
+FAILED: Final = 9
+ENDED: Final = 10
 """Finished, neither a success nor a failure."""
 
 
@@ -61,9 +62,9 @@ def settled_as(state: State) -> int:
     return ENDED if state.is_finished() and not state.is_looped() else 0
 
 
-LOOP_COUNT = "_loop_count"
-LOOP_RESULT = "_loop_result"
-RESUMED = "_resumed"
+LOOP_COUNT: Final = "_loop_count"
+LOOP_RESULT: Final = "_loop_result"
+RESUMED: Final = "_resumed"
 """Cached inputs of a state that waits between two attempts of one round of a loop, or of a task that was resumed, for the run that
 takes it up."""
 
@@ -247,7 +248,8 @@ class Units:
 
     def in_phase(self, phase: int) -> list[int]:
         """Return the units in a phase."""
-        return [uid for uid, found in enumerate(self.phases) if found == phase]
+        phases = self.phases
+        return [uid for uid in range(len(phases)) if phases[uid] == phase]
 
     def unfinished(self, node: int) -> bool:
         """Tell whether a node, or any of its children, has not settled."""
@@ -262,7 +264,9 @@ class Units:
         """Tell of everything in these tables that contradicts itself."""
         if len(self.records) != len(self.phases):
             yield f"{len(self.phases)} units have {len(self.records)} records"
-        for uid, (phase, record) in enumerate(zip(self.phases, self.records, strict=True)):
+            return
+        for uid, record in enumerate(self.records):
+            phase = self.phases[uid]
             if phase >= SUCCEEDED:
                 code = settled_as(record) if isinstance(record, State) else SUCCEEDED
                 if record is None or code != phase:
