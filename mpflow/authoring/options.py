@@ -231,7 +231,10 @@ def _number(who: str, what: str, value: float, *, least: float) -> float:
         raise TypeError(f"{who}: {what} is {value!r}; it must be a number")
     if not value >= least:
         raise ValueError(f"{who}: {what} is {value}; it must be at least {least}")
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError:
+        raise ValueError(f"{who}: {what} is {value}; it is too large") from None
 
 
 def _duration(who: str, what: str, value: timedelta | float | None) -> timedelta | None:
@@ -311,5 +314,9 @@ def _resources(who: str, resources: Any) -> Mapping[str, float] | None:
     if not isinstance(resources, Mapping):
         raise TypeError(f"{who}: resources is {resources!r}; pass a dict such as {{'gpu': 1}}")
     for kind, amount in resources.items():
+        if not isinstance(kind, str):
+            raise TypeError(
+                f"{who}: resources[{kind!r}] is {amount!r}; name what the task takes in words, such as {{'gpu': 1}}"
+            )
         _number(who, f"resources[{kind!r}]", amount, least=0.0)
     return dict(resources)

@@ -24,14 +24,14 @@ class Limits:
     __slots__ = ("_limits", "_taken", "needs")
 
     def __init__(self, plan: Plan, limits: Mapping[str, float]) -> None:
-        self._limits = dict(limits)
+        self._limits = {name: float(limit) for name, limit in limits.items()}
         self._taken = dict.fromkeys(self._limits, 0.0)
         self.needs: dict[int, Needs] = {}
         """What a unit of each node takes, for nodes that take anything."""
         for node, spec in enumerate(plan.specs):
             if not spec.resources or spec.inline:
                 continue
-            needs = tuple((name, amount) for name, amount in sorted(spec.resources.items()) if name in limits)
+            needs = tuple((name, float(amount)) for name, amount in sorted(spec.resources.items()) if name in limits)
             for name, amount in needs:
                 if amount > limits[name]:
                     raise ValueError(

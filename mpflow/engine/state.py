@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from copy import deepcopy
 from datetime import datetime, timezone
+from operator import index
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
@@ -395,6 +396,16 @@ class Resume(Scheduled):
     color = "#e08a3c"
 
 
+def _count(name: str, value: Any) -> int:
+    """Take a count as a plain int, for it crosses processes and is counted on: NumPy's numbers are none. Raises TypeError."""
+    try:
+        return index(value)
+    except TypeError:
+        if isinstance(value, float) and value.is_integer():
+            return int(value)
+        raise TypeError(f"{name} is {value!r}; it must be a whole number") from None
+
+
 class Retrying(Scheduled):
     """Waits for another attempt; `run_count` is how many attempts there have been."""
 
@@ -414,7 +425,7 @@ class Retrying(Scheduled):
         run_count: int | None = None,
     ) -> None:
         super().__init__(message, result, start_time, cached_inputs, context)
-        self.run_count = 1 if run_count is None else run_count
+        self.run_count = 1 if run_count is None else _count("run_count", run_count)
 
 
 class _MetaState(State):
@@ -517,7 +528,7 @@ class Looped(Finished):
         cached_inputs: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(message, result, context, cached_inputs)
-        self.loop_count = 1 if loop_count is None else loop_count
+        self.loop_count = 1 if loop_count is None else _count("loop_count", loop_count)
 
 
 class Success(Finished):
@@ -593,7 +604,7 @@ class Mapped(Success):
     ) -> None:
         super().__init__(message, result, context, cached_inputs)
         self._map_states = map_states
-        self._n_map_states = n_map_states
+        self._n_map_states = None if n_map_states is None else _count("n_map_states", n_map_states)
         self._gathered = None
 
     @property
@@ -616,7 +627,7 @@ class Mapped(Success):
 
     @n_map_states.setter
     def n_map_states(self, value: int | None) -> None:
-        self._n_map_states = value
+        self._n_map_states = None if value is None else _count("n_map_states", value)
 
     @property
     def result(self) -> Any:

@@ -90,8 +90,10 @@ class ProcessExecutor:
             )
         if start_method not in ("forkserver", "spawn", "fork"):
             raise ValueError(f"start_method is {start_method!r}; it must be 'forkserver', 'spawn' or 'fork'")
-        if max_tasks_per_worker is not None and max_tasks_per_worker < 1:
-            raise ValueError(f"max_tasks_per_worker is {max_tasks_per_worker!r}; it must be at least 1")
+        if max_tasks_per_worker is not None:
+            max_tasks_per_worker = surroundings.whole("max_tasks_per_worker", max_tasks_per_worker)
+            if max_tasks_per_worker < 1:
+                raise ValueError(f"max_tasks_per_worker is {max_tasks_per_worker!r}; it must be at least 1")
         self.max_workers = checked_workers(max_workers) or surroundings.usable_cpus()
         self.foresight = 2 * self.max_workers
         """One slot in so many may hold a job that is sent before what it waits for has ended; such jobs share one worker."""

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import _thread
 import contextlib
+import math
 import os
 import sys
 from collections.abc import Iterator
+from operator import index
 from typing import Any, Final, cast
 
 from mpflow.worker import codec
@@ -97,8 +99,18 @@ def _quota(folder: str) -> float:
     return float("inf")
 
 
-def parse_bytes(size: int | str) -> int:
-    """Read a number of bytes, or text such as "500MB" or "4 GiB". Raises ValueError."""
+def whole(name: str, value: object) -> int:
+    """Take a number as a plain int, NumPy's too. Raises TypeError for anything but a whole number."""
+    try:
+        return index(cast(Any, value))
+    except TypeError:
+        if isinstance(value, float) and value.is_integer():
+            return int(value)
+        raise TypeError(f"{name} is {value!r}; it must be a whole number") from None
+
+
+def parse_bytes(size: float | str) -> int:
+    """Read a number of bytes, or text such as "500MB" or "4 GiB". Raises TypeError or ValueError."""
     if isinstance(size, str):
         text = size.strip().lower().replace(" ", "")
         for unit, factor in (("k", 1e3), ("m", 1e6), ("g", 1e9), ("t", 1e12)):
@@ -116,6 +128,10 @@ def parse_bytes(size: int | str) -> int:
         if not text.isdigit():
             raise ValueError(f"memory_limit is {size!r}; write it like '4GB' or '500MiB'")
         size = int(text)
+    elif isinstance(size, float):
+        # 1.5e9 * 0.7 is meant as it is said, to the byte.
+        size = math.floor(size) if math.isfinite(size) else size
+    size = whole("memory_limit", size)
     if size <= 0:
         raise ValueError(f"memory_limit is {size!r}; it must be positive")
     return size

@@ -136,12 +136,12 @@ class Coordinator:
             interrupts.foreign += 1
             interrupts.idle = not self._scheduler.in_flight
             try:
-                events = self._wait(timeout)
+                events = list(self._wait(timeout))
             finally:
                 interrupts.foreign -= 1
                 interrupts.idle = False
         else:
-            events = self._wait(timeout)
+            events = list(self._wait(timeout))
         if interrupts.count and self._give_up_at is None:
             self._give_up_at = math.inf if interrupts.patient else self._clock.now() + GRACE
             events.append(CancelRequested("interrupted"))

@@ -213,7 +213,8 @@ def _flat(value: Any, *, apart: bool) -> Any:
 def _length(value: Any) -> int:
     if not hasattr(value, "__getitem__"):
         raise TypeError(f"{type(value).__name__!r} object has no elements by index")
-    if isinstance(value, dict) and value and 0 not in value:
+    keys: Any = value  # compiled, what is known to be a dict is asked as one, and not as what derives from it
+    if isinstance(value, dict) and keys and 0 not in keys:
         raise TypeError("a dict has elements by key, and 0 is none of these keys; list(it.items()) is a list")
     return len(value)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
@@ -282,7 +284,10 @@ def _limits(limits: Mapping[str, object]) -> Mapping[str, float]:
     for name, limit in limits.items():
         if isinstance(limit, bool) or not isinstance(limit, (int, float)) or limit <= 0:
             raise ValueError(f"limits[{name!r}] is {limit!r}; it must be a number above 0")
-        found[name] = limit
+        if not isinstance(name, str):
+            raise TypeError(f"limits[{name!r}] is {limit!r}; name what is limited as the tasks' resources do, in words")
+        # Where nothing could ever come near it.
+        found[name] = limit if limit < sys.float_info.max else math.inf
     return found
 
 

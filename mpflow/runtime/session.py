@@ -223,7 +223,7 @@ def _drive(
             recorder=recorder,
             wait=waiting,
         )
-        first: list[Event] = [*restored, SlotsChanged(slots), Begin()]
+        first: list[Event] = [*restored, SlotsChanged(int(slots)), Begin()]
         try:
             final = coordinator.loop(first)
             if progress is not None:

@@ -81,9 +81,10 @@ class Worker:
         self._taught: dict[int, Any] = {}
         self._opened: dict[int, Callable[..., object]] = {}
         self._run = -1
-        self._shared: dict[str, object] = {}
+        self._shared: dict[Any, object] = {}
+        """What attempts share of the run's context, whose keys need not be text."""
         self._fresh: bytes | None = None
-        self._copied: dict[str, dict[str, object]] = {}
+        self._copied: dict[Any, dict[Any, object]] = {}
         self._dropped: list[int] = []
         self._wanted: dict[int, int] = {}
         """For each job that others follow how many of these are still to come."""
@@ -501,7 +502,7 @@ class Worker:
             self._hygiene.flush()
             _exit(0)
 
-    def _base(self) -> dict[str, object]:
+    def _base(self) -> dict[Any, object]:
         base = self._shared
         if self._copied:
             base = dict(base)
