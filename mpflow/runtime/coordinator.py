@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from mpflow.engine.messages import (
     AttemptsEnded,
@@ -81,7 +81,8 @@ class Coordinator:
         self._hooks, self._inputs, self._watch = hooks, inputs, watch
         self._interrupts, self._clock = interrupts, clock
         self._recorder = recorder
-        self._wait = executor.wait if wait is None else wait
+        # By contract it gives a list; an executor of the user's own may give anything that goes for one.
+        self._wait: Callable[[float | None], Any] = executor.wait if wait is None else wait
         self._mapped = frozenset(node for node, spec in enumerate(plan.specs) if spec.mapped)
         self._final: State | None = None
         self._give_up_at: float | None = None
