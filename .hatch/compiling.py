@@ -90,7 +90,11 @@ class Compiling(BuildHookInterface[Any]):
     def _obstacle(self) -> str | None:
         if sys.implementation.name != "cpython" or sysconfig.get_config_var("Py_GIL_DISABLED"):
             return "only CPython with its global lock runs what mypyc makes"
-        compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")[0]
+        command = os.environ.get("CC", "").strip() or sysconfig.get_config_var("CC") or "cc"
+        try:
+            compiler = shlex.split(command)[0]
+        except ValueError as error:
+            return f"CC is {command!r}, which is no command ({error})"
         if shutil.which(compiler) is None:
             return f"there is no C compiler ({compiler})"
         header = Path(sysconfig.get_path("include")) / "Python.h"
