@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import _socket
 import contextlib
+import functools
 import os
 import signal
 import sys
@@ -67,17 +68,28 @@ def start_supervisor(
         raise WorkersUnavailable(
             f"no worker can be started: {error}; close descriptors or raise the limit (ulimit -n)"
         ) from error
+    made: list[int] = []
     try:
         if method == "fork":
-            return _fork(theirs.fileno(), preload), ours
-        code = _SUPERVISE.format(control=_CONTROL, coordinator=os.getpid(), preload=list(preload), method=method)
-        return _execute(code, {theirs.fileno(): _CONTROL}, {**environ, POOL_MARK: pool}), ours
+            made += [_fork(theirs.fileno(), preload)]
+        else:
+            code = _SUPERVISE.format(control=_CONTROL, coordinator=os.getpid(), preload=list(preload), method=method)
+            _execute(code, {theirs.fileno(): _CONTROL}, {**environ, POOL_MARK: pool}, made)
+        return made[0], ours
     except OSError as error:
         ours.close()
         raise WorkersUnavailable(
             f"no worker can be started: running the interpreter {sys.executable!r} failed ({error}); "
             "check that it exists and that processes and descriptors are to be had (ulimit -u, ulimit -n)"
         ) from error
+    except BaseException:
+        # A signal handler of the user's has raised: nobody would ever wait for the process.
+        ours.close()
+        for pid in made:
+            with contextlib.suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
+        raise
     finally:
         theirs.close()
 
@@ -90,11 +102,16 @@ def supervise(control: int, coordinator: int, preload: Sequence[str], method: st
 def _execute_worker(number: int, fds: Sequence[int], nonce: int) -> int:
     targets = tuple(range(3, 3 + len(fds)))
     code = _WORK.format(parent=os.getpid(), number=number, fds=targets, nonce=nonce)
-    return _execute(code, dict(zip(fds, targets, strict=True)), os.environ)
+    made: list[int] = []
+    _execute(code, dict(zip(fds, targets, strict=True)), os.environ, made)
+    return made[0]
 
 
-def _execute(code: str, fds: Mapping[int, int], environ: Mapping[str, str]) -> int:
-    """Start an interpreter with nothing of this process's but its standard outputs and the given descriptors."""
+def _execute(code: str, fds: Mapping[int, int], environ: Mapping[str, str], made: list[int]) -> None:
+    """Start an interpreter with nothing of this process's but its standard outputs and the given descriptors.
+
+    Its pid goes to the end of `made`.
+    """
     home = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     path = [home, *filter(os.path.isabs, map(str, sys.path))]
     prologue = _CODE.format(path=path, home=[home], no_bytecode=sys.dont_write_bytecode)
@@ -107,14 +124,16 @@ def _execute(code: str, fds: Mapping[int, int], environ: Mapping[str, str]) -> i
     actions += [(os.POSIX_SPAWN_DUP2, fd, step) for fd, step, _ in steps]
     for _, step, target in steps:
         actions += [(os.POSIX_SPAWN_DUP2, step, target), (os.POSIX_SPAWN_CLOSE, step)]
-    return os.posix_spawn(
+    start = functools.partial(
+        os.posix_spawn,
         sys.executable,
         [sys.executable, *_flags(), "-c", prologue + code],
-        environ,
         file_actions=actions,
         setsigmask=(),
         setsigdef=signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP},
     )
+    # In C to the end: a handler of signals, which may raise, runs after a call from Python and before its result is kept.
+    made.extend(map(start, [environ]))
 
 
 def _is_open(stream: int) -> bool:

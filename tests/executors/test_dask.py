@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import importlib.util
 import logging
@@ -78,12 +79,14 @@ def noted(path: Path) -> Counter[str]:
 
 
 def children() -> set[int]:
-    """Processes below this one, but for the one that `multiprocessing` keeps until the end."""
-    return {
-        child.pid
-        for child in psutil.Process().children(recursive=True)
-        if "resource_tracker" not in " ".join(child.cmdline())
-    }
+    """Processes at work below this one, but for the one that `multiprocessing` keeps until the end."""
+    found = set()
+    for child in psutil.Process().children(recursive=True):
+        # One that has ended, collected or not yet, has no command line any more.
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if "resource_tracker" not in " ".join(child.cmdline()):
+                found.add(child.pid)
+    return found
 
 
 # -- workers that die ------------------------------------------------------------------------------------------------------------
@@ -579,7 +582,7 @@ def test_nothing_is_left_behind() -> None:
     before = children()
     flow, end = squares()
     assert flow.run(executor=DaskExecutor(n_workers=2)).result[end].result == [1, 4, 9]
-    assert children() == before
+    assert children() <= before
 
 
 def test_journals_that_nobody_came_for_are_swept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
