@@ -230,6 +230,7 @@ class Pool:
     def begin_run(self, settings: bytes, shared: bytes, fresh: bytes | None, copied: bytes) -> None:
         """Tell all workers, and those to come, about a new run."""
         self._said_fewer = False
+        self._briskness.begin_run()
         same = self._operations.begin_run(settings, shared, fresh, copied)
         for link in self._links.values():
             # A worker that knows the settings hears of the run with its first job.
