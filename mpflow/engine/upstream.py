@@ -11,6 +11,7 @@ from contextlib import nullcontext
 from typing import NamedTuple
 
 from mpflow.engine import gate
+from mpflow.engine.child_edge import ChildEdge
 from mpflow.engine.plan import Plan, TaskSpec
 from mpflow.engine.state import State
 from mpflow.engine.units import SKIPPED, SUCCEEDED, WAITING, Spread, Units
@@ -80,7 +81,7 @@ class Upstream:
                 yield link.edge, spread.base + origins[position][index]
             else:
                 for child in range(spread.width):
-                    yield gate.ChildEdge(link.edge, child), spread.base + child
+                    yield ChildEdge(link.edge, child), spread.base + child
 
     def is_clear(self, uid: int, node: int) -> bool:
         """Tell whether a unit may run as everything it sees has succeeded; False where one has to look closer."""

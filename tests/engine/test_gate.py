@@ -11,6 +11,7 @@ import pytest
 from mpflow import triggers
 from mpflow._context import context
 from mpflow.engine import gate
+from mpflow.engine.child_edge import ChildEdge
 from mpflow.engine.plan import TaskSpec
 from mpflow.engine.signals import FAIL, PAUSE, RETRY, SKIP, SUCCESS
 from mpflow.engine.state import Failed, Paused, Retrying, Skipped, State, Success, TriggerFailed
@@ -125,9 +126,9 @@ class AnEdge:
 
 def test_the_key_of_a_child_is_its_own_and_reads_like_the_edge() -> None:
     edge = AnEdge()
-    keys = [gate.ChildEdge(edge, index) for index in range(3)]
+    keys = [ChildEdge(edge, index) for index in range(3)]
     assert len({*keys, edge}) == 4
-    assert keys[1] == gate.ChildEdge(edge, 1)
+    assert keys[1] == ChildEdge(edge, 1)
     assert keys[1] != edge
     assert keys[2].upstream_task == "load"
     with pytest.raises(AttributeError):
