@@ -55,6 +55,16 @@ def change_environ() -> None:
     os.environ["HOME"] = "/elsewhere"
 
 
+def change_environ_in_bytes() -> None:
+    os.environb[b"ADDED"] = b"1"
+    del os.environb[b"HOME"]
+
+
+def replace_environ() -> None:
+    os.environ["ADDED"] = "1"
+    os.environ = {"ALONE": "1"}  # type: ignore[assignment]  # noqa: B003 - that is what is to be undone
+
+
 def change_path() -> None:
     sys.path.insert(0, "/nowhere")
     sys.path = ["/only"]
@@ -182,6 +192,8 @@ def reap_children() -> None:
     [
         change_cwd,
         change_environ,
+        change_environ_in_bytes,
+        replace_environ,
         change_path,
         close_streams,
         close_descriptors_of_streams,
