@@ -33,7 +33,7 @@ _CONSTANT_TYPES: Final = (str, int, float, bool, bytes, complex, type(None), dat
 
 
 _FIRST: Final = 48
-"""So many jobs that are sent ahead do not wait until all the others have been encoded."""
+"""So many jobs do not wait until all the others have been encoded."""
 _LEAST_MEMORY: Final = 1 << 20
 _UNMEASURED: Final = (None, None, None)
 _new = tuple.__new__
@@ -190,7 +190,11 @@ class ProcessExecutor:
         """Send jobs to the workers; one that cannot be pickled is reported as failed."""
         orders: list[Order] = []
         order_for = self._ordering().order_for
-        for job in jobs:
+        for position, job in enumerate(jobs):
+            if position == _FIRST:
+                # Workers can begin while the rest is made ready.
+                self._send(orders)
+                orders = []
             try:
                 orders.append(order_for(job))
             except PayloadError as error:
