@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Mapping, Sequence
-from copy import copy
 from functools import partial
 from typing import Any, NamedTuple
 
 from mpflow.authoring.edge import Edge
 from mpflow.authoring.graph import Graph
+from mpflow.authoring.instance_body import InstanceBody, stays_here
 from mpflow.authoring.literals import Constant
-from mpflow.authoring.options import DEFAULTS, TaskOptions
+from mpflow.authoring.options import TaskOptions
 from mpflow.authoring.parameter import DateTimeParameter, Parameter
 from mpflow.authoring.task import Task, body_of, options_of, tags_of
 from mpflow.engine.plan import Link, Plan, TaskSpec
@@ -33,13 +33,16 @@ class Compiled(NamedTuple):
 
     plan: Plan
     tasks: tuple[AnyTask, ...]
+    nodes: Mapping[AnyTask, int]
     runs: tuple[Callable[..., Any], ...]
     """What is called: for function tasks the function itself, the same object for every copy."""
     constants: tuple[Mapping[str, object], ...]
     """Arguments known when the flow was built."""
     tags: tuple[tuple[str, ...], ...]
     kinds: tuple[int, ...]
-    """The same number for tasks that share their options, as copies do."""
+    """The same number, from 0 on, for tasks that share their options, as copies do."""
+    samples: tuple[int, ...]
+    """A node of each kind."""
     shows_skips: frozenset[int]
     """Nodes that are to receive a skipped upstream as its `Skipped` state, to tell it from a result of None."""
 
@@ -71,13 +74,19 @@ def _compiled(graph: Graph, parameters: Mapping[str, object]) -> Compiled:
     runs: list[Callable[..., Any]] = []
     tags: list[tuple[str, ...]] = []
     kinds: list[int] = []
+    samples: list[int] = []
     # All that is asked of a task in one go: there may be more of them than fit the processor's caches.
+    last: TaskOptions | None = None
     for task in tasks:
         options = options_of(task)
-        found = known.get(id(options))
-        if found is None:
-            found = known[id(options)] = len(known), _kind(task, options)
-        number, (name, like, run, _) = found
+        # Calls of one task are often neighbours.
+        if options is not last:
+            last = options
+            found = known.get(id(options))
+            if found is None:
+                found = known[id(options)] = len(known), _kind(task, options)
+                samples.append(len(specs))
+            number, (name, like, run, _, _) = found
         kinds.append(number)
         links = _links(edges, nodes) if (edges := to.get(task)) else ()
         # By position, and past the generated constructor: _replace would take ten times as long.
@@ -91,7 +100,9 @@ def _compiled(graph: Graph, parameters: Mapping[str, object]) -> Compiled:
         own = tags_of(task)
         tags.append(tuple(sorted(own)) if own else ())
     everyone = range(len(tasks))
-    judged = graph.reference_tasks()
+    # As a rule it is what nothing waits for that decides, and here nothing waits.
+    all_judged = not from_ and not graph.reference_tasks_chosen and not any(kind[4] for _, kind in known.values())
+    judged = tasks if all_judged else graph.reference_tasks()
     bound = graph.constants
     shown = {number for number, kind in known.values() if kind[3]}
     return Compiled(
@@ -103,10 +114,12 @@ def _compiled(graph: Graph, parameters: Mapping[str, object]) -> Compiled:
             terminal=tuple([node for node in everyone if tasks[node] not in from_] if from_ else everyone),
         ),
         tasks=tasks,
+        nodes=nodes,
         runs=tuple(runs),
         constants=tuple([bound.get(task, _NONE) for task in tasks] if bound else [_NONE] * len(tasks)),
         tags=tuple(tags),
         kinds=tuple(kinds),
+        samples=tuple(samples),
         shows_skips=frozenset([node for node in everyone if kinds[node] in shown] if shown else ()),
     )
 
@@ -126,13 +139,13 @@ def _check_parameters(graph: Graph, parameters: Mapping[str, object]) -> None:
         )
 
 
-_Kind = tuple[str, tuple[Any, ...], "Callable[..., Any] | None", bool]
+_Kind = tuple[str, tuple[Any, ...], "Callable[..., Any] | None", bool, bool]
 
 
 def _kind(task: AnyTask, options: TaskOptions) -> _Kind:
-    """What copies of a task share: its name, the rest of its spec after slug and links, its function, and whether it is shown skips."""
+    """What copies of a task share: name, the rest of the spec after slug and links, function, whether it is shown skips, and never judges."""
     like = _likeness(options, inline=isinstance(task, (Parameter, Constant)))
-    return options.name, like[3:], options.run, task.shown_skips
+    return options.name, like[3:], options.run, task.shown_skips, task.never_reference
 
 
 def _links(edges: Sequence[Edge], nodes: Mapping[AnyTask, int]) -> tuple[Link, ...]:
@@ -168,33 +181,6 @@ def _run(task: AnyTask, parameters: Mapping[str, object]) -> Callable[..., Any]:
     if isinstance(task, Parameter) and type(task).run in {Parameter.run, DateTimeParameter.run}:
         return partial(task.value_from, parameters)
     run = body_of(task)
-    if getattr(run, "__self__", None) is task and _stays_here(options_of(task)):
+    if getattr(run, "__self__", None) is task and stays_here(options_of(task)):
         return InstanceBody(task)
     return run
-
-
-def _stays_here(options: TaskOptions) -> bool:
-    """Whether there are options that only the coordinator needs and that may not be able to travel, such as handlers."""
-    return any(getattr(options, name) != getattr(DEFAULTS, name) for name in _OF_THE_COORDINATOR)
-
-
-_OF_THE_COORDINATOR = ("trigger", "state_handlers", "cache_validator", "result", "target", "task_run_name", "retry_on")
-
-
-class InstanceBody:
-    """The bound `run` of a task, which leaves behind what only the coordinator needs when it travels."""
-
-    __slots__ = ("__self__",)
-
-    def __init__(self, task: AnyTask) -> None:
-        self.__self__ = task
-
-    def __call__(self, **inputs: Any) -> Any:
-        """Run the body."""
-        return self.__self__.run(**inputs)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        task = copy(self.__self__)
-        for name in _OF_THE_COORDINATOR:
-            setattr(task, name, getattr(DEFAULTS, name))
-        return getattr, (task, "run")

@@ -266,6 +266,11 @@ class Members:
 
     # Reference tasks -----------------------------------------------------------------------------
 
+    @property
+    def reference_tasks_chosen(self) -> bool:
+        """Whether the tasks that decide whether a run succeeded were chosen."""
+        return bool(self._chosen)
+
     def reference_tasks(self) -> set[AnyTask]:
         """Return the tasks that decide whether a run succeeded: those chosen, else those that nothing waits for."""
         return set(self._chosen) if self._chosen else self._default_reference_tasks()

@@ -28,7 +28,8 @@ class Limits:
         self._taken = dict.fromkeys(self._limits, 0.0)
         self.needs: dict[int, Needs] = {}
         """What a unit of each node takes, for nodes that take anything."""
-        for node, spec in enumerate(plan.specs):
+        for node in plan.special:
+            spec = plan.specs[node]
             if not spec.resources or spec.inline:
                 continue
             needs = tuple((name, float(amount)) for name, amount in sorted(spec.resources.items()) if name in limits)

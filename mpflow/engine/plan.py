@@ -6,10 +6,11 @@ state: callables of the user's travel beside a plan, never in it (triggers excep
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from mpflow.engine.outline import outline_of
 from mpflow.triggers import all_successful
 
 __all__ = ["Link", "Plan", "TaskSpec", "Unit"]
@@ -87,50 +88,23 @@ class Plan:
     """For each node how many nodes are linked to it, each counted once."""
     plain: bytes = field(init=False, repr=False, compare=False)
     """For each node 1 if nothing about it needs a second look: one unit, the usual trigger, no handlers, no resources."""
+    special: tuple[int, ...] = field(init=False, repr=False, compare=False)
+    """The other nodes."""
+    prioritized: bool = field(init=False, repr=False, compare=False)
+    """Whether any node has a priority."""
 
     def __post_init__(self) -> None:
         size = len(self.specs)
-        downstream: list[Sequence[int]] = [()] * size
-        depth = [0] * size
-        fan_in = [0] * size
-        plain = bytearray(size)
-        for node, spec in enumerate(self.specs):
-            _, _, links, trigger, _, _, _, _, _, _, _, mapped, inline, handled, resources, _ = spec
-            if trigger is all_successful and not (mapped or inline or handled or resources):
-                plain[node] = 1
-            if not links:
-                continue
-            deepest = 0
-            upstreams = 0
-            for upstream, _, _, _, _ in links:
-                if not 0 <= upstream < node:
-                    raise ValueError(
-                        f"task {spec.name!r} (node {node}) has a link from node {upstream}; "
-                        "order the specs so that every upstream comes first"
-                    )
-                if depth[upstream] >= deepest:
-                    deepest = depth[upstream] + 1
-                readers = downstream[upstream]
-                if not readers:
-                    downstream[upstream] = [node]
-                    upstreams += 1
-                elif readers[-1] != node:
-                    assert isinstance(readers, list)  # only the shared empty tuple is none
-                    readers.append(node)
-                    upstreams += 1
-            depth[node] = deepest
-            fan_in[node] = upstreams
+        outline = outline_of(self.specs)
         for nodes in (self.reference, self.terminal):
             if nodes and not (min(nodes) >= 0 and max(nodes) < size):
                 wrong = next(node for node in nodes if not 0 <= node < size)
                 raise ValueError(f"node {wrong} is named as reference or terminal but the plan has {size} nodes")
         # A frozen dataclass lets nobody assign, its own __post_init__ included.
         put = object.__setattr__
-        put(self, "downstream", tuple([tuple(readers) if readers else () for readers in downstream]))
-        put(self, "depth", tuple(depth))
-        put(self, "fan_in", tuple(fan_in))
-        put(self, "plain", bytes(plain))
+        for name, found in zip(outline._fields, outline, strict=True):
+            put(self, name, found)
         if not self.terminal:
-            put(self, "terminal", tuple(node for node, readers in enumerate(downstream) if not readers))
+            put(self, "terminal", tuple(node for node, readers in enumerate(outline.downstream) if not readers))
         if not self.reference:
             put(self, "reference", self.terminal)

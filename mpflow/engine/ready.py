@@ -25,13 +25,17 @@ class Ready:
         depth, specs = plan.depth, plan.specs
         # Twice, for a sort keeps the order of what is equal, and most plans have no priorities.
         order: Sequence[int] = range(len(specs))
-        if any(spec.priority for spec in specs):
+        if plan.prioritized:
             order = sorted(order, key=lambda node: -specs[node].priority)
-        order = sorted(order, key=depth.__getitem__, reverse=True)
+        if any(depth):
+            order = sorted(order, key=depth.__getitem__, reverse=True)
         self._nodes = array("q", order)
-        self._ranks = array("q", bytes(8 * len(order)))
-        for rank, node in enumerate(order):
-            self._ranks[node] = rank
+        if isinstance(order, range):
+            self._ranks = self._nodes
+        else:
+            self._ranks = array("q", bytes(8 * len(order)))
+            for rank, node in enumerate(order):
+                self._ranks[node] = rank
         self._free: list[int] = []
         """A heap with the rank of each node without needs that has something ready."""
         self._sorted = True

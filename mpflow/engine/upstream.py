@@ -179,7 +179,8 @@ class Upstream:
 
 def _paired(plan: Plan) -> dict[int, tuple[int, ...]]:
     found: dict[int, tuple[int, ...]] = {}
-    for node, spec in enumerate(plan.specs):
+    for node in plan.special:
+        spec = plan.specs[node]
         if not spec.mapped:
             continue
         index_to_index = {link.upstream for link in spec.links if link.mapped and not link.flattened}

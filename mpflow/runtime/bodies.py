@@ -18,21 +18,23 @@ def bodies_of(compiled: Compiled) -> tuple[Body, ...]:
     specs, tasks, runs = compiled.plan.specs, compiled.tasks, compiled.runs
     mapped: set[int] = set()
     divided: set[int] = set()
-    for node, spec in enumerate(specs):
+    for node in compiled.plan.special:
+        spec = specs[node]
         if spec.mapped:
             mapped.add(node)
             divided.update([link.upstream for link in spec.links if link.mapped and not link.flattened])
-    patterns: dict[int, Body] = {}
+    patterns = [
+        Body(runs[node], specs[node].name, {}, timeout=specs[node].timeout, log_stdout=tasks[node].log_stdout)
+        for node in compiled.samples
+    ]
     """What copies have in common; one that differs in nothing else is given this very body."""
+    # Where it is a function: the `run` of any other task is its own.
+    shared = [options_of(tasks[node]).run is not None for node in compiled.samples]
+    alone = mapped | divided
     bodies: list[Body] = []
     for node, (kind, constants, tags) in enumerate(zip(compiled.kinds, compiled.constants, compiled.tags, strict=True)):
-        pattern = patterns.get(kind)
-        if pattern is None:
-            pattern = patterns[kind] = Body(
-                runs[node], specs[node].name, {}, timeout=specs[node].timeout, log_stdout=tasks[node].log_stdout
-            )
-        shares = not constants and not tags and node not in mapped and node not in divided
-        if shares and options_of(tasks[node]).run is not None:
+        pattern = patterns[kind]
+        if not constants and not tags and shared[kind] and node not in alone:
             bodies.append(pattern)
             continue
         _, name, _, _, timeout, log_stdout, _, _ = pattern

@@ -94,6 +94,7 @@ class Reuse:
         specs: Sequence[TaskSpec],
         tasks: Sequence[AnyTask],
         kinds: Sequence[int],
+        samples: Sequence[int],
         bodies: Sequence[Body],
         *,
         result: Result | None,
@@ -108,10 +109,9 @@ class Reuse:
         self._shelf = shelf
         self._terms: dict[int, _Terms] = {}
         # Copies share their options, so it takes one of them to say what all want reused.
-        one_of = dict(zip(kinds, range(len(kinds)), strict=True))
         wanted = {
             kind: _terms_of(tasks[node], result, checkpointing)
-            for kind, node in one_of.items()
+            for kind, node in enumerate(samples)
             if not specs[node].inline
         }
         if any(wanted.values()):
@@ -324,6 +324,7 @@ def reuse_of(
         compiled.plan.specs,
         compiled.tasks,
         compiled.kinds,
+        compiled.samples,
         bodies,
         result=result,
         checkpointing=checkpointing,

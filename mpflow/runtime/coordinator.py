@@ -83,7 +83,7 @@ class Coordinator:
         self._recorder = recorder
         # By contract it gives a list; an executor of the user's own may give anything that goes for one.
         self._wait: Callable[[float | None], Any] = executor.wait if wait is None else wait
-        self._mapped = frozenset(node for node, spec in enumerate(plan.specs) if spec.mapped)
+        self._mapped = frozenset([node for node in plan.special if plan.specs[node].mapped])
         self._final: State | None = None
         self._give_up_at: float | None = None
         self._halted = False

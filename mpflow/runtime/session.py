@@ -129,7 +129,7 @@ def _drive(
         start_nodes.result = {task: options.task_states.get(task, Pending()) for task in compiled.tasks}
         return start_nodes
     if keeping is not None:
-        again = {compiled.tasks.index(task) for task in options.rerun}
+        again = {compiled.nodes[task] for task in options.rerun}
         keeping.take_over(compiled, options.parameters, resume=options.resume, rerun=again)
     kept = keeping.events if keeping is not None else {}
     restored, doubtful = _restored(compiled, options, start_nodes, kept)
@@ -165,7 +165,7 @@ def _drive(
     hooks.bind(scheduler.unit, scheduler.attempt)
     inputs = Inputs(plan, scheduler, shows_skips=compiled.shows_skips)
     watch = (ReleasingWatch if options.keep == "references" else Watch)(plan, scheduler)
-    states = TaskStates(compiled.tasks, lambda node: _state_of(scheduler, node))
+    states = TaskStates(compiled.nodes, lambda node: _state_of(scheduler, node))
     with contextlib.ExitStack() as stack:
         if reuse is not None:
             reuse.bind(inputs.of)
@@ -274,7 +274,7 @@ def _restored(
     """Sort the states given to the run: those that stand, and cached ones whose validators have yet to be asked."""
     if not kept and not options.task_states:
         return [], {}
-    nodes = {task: node for node, task in enumerate(compiled.tasks)}
+    nodes = compiled.nodes
     reached = _reached(compiled.plan, start_nodes)
     stand: list[Event] = []
     doubtful: dict[Unit, Cached] = {}
@@ -316,7 +316,7 @@ def _reached(plan: Plan, start_nodes: frozenset[int] | None) -> frozenset[int]:
 def _start_nodes(compiled: Compiled, options: RunOptions) -> frozenset[int] | Failed | None:
     if not options.start_tasks:
         return None
-    nodes = {task: node for node, task in enumerate(compiled.tasks)}
+    nodes = compiled.nodes
     unknown = [task for task in options.start_tasks if task not in nodes]
     if unknown:
         return Failed(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from mpflow.authoring.task import Task
@@ -18,8 +18,9 @@ class TaskStates(Mapping[Task[Any, Any], State]):
 
     __slots__ = ("_build", "_built", "_nodes")
 
-    def __init__(self, tasks: Sequence[Task[Any, Any]], build: Callable[[int], State]) -> None:
-        self._nodes = {task: node for node, task in enumerate(tasks)}
+    def __init__(self, nodes: Mapping[Task[Any, Any], int], build: Callable[[int], State]) -> None:
+        """`nodes` says by which number `build` knows a task; it is kept, not copied."""
+        self._nodes = nodes
         self._build = build
         self._built: dict[int, State] = {}
 

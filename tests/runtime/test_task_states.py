@@ -20,7 +20,7 @@ def test_a_state_is_built_once_and_only_if_somebody_looks() -> None:
         built.append(node)
         return Success(result=node)
 
-    states = TaskStates(tasks, build)
+    states = TaskStates({task: node for node, task in enumerate(tasks)}, build)
     assert len(states) == 2
     assert tasks[1] in states
     assert list(states) == tasks
@@ -30,7 +30,7 @@ def test_a_state_is_built_once_and_only_if_somebody_looks() -> None:
 
 
 def test_a_task_that_is_not_of_the_flow_is_told_about_copies() -> None:
-    states = TaskStates([Task(name="a")], lambda _: Success())
+    states = TaskStates({Task(name="a"): 0}, lambda _: Success())
     for stranger in (Task(name="a"), []):
         with pytest.raises(KeyError, match="calling a task adds a copy of it"):
             states[stranger]  # type: ignore[index]
